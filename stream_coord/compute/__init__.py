@@ -1,0 +1,1 @@
+"""Pure computation: arrays in, arrays out; nothing here reads a file or a clock."""

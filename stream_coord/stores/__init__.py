@@ -1,0 +1,1 @@
+"""Where bars and the ledger are kept."""

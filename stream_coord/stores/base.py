@@ -1,0 +1,136 @@
+"""What every bar store promises, and the checksum that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Protocol
+
+from stream_coord.interval import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class WriteOutcome:
+    """What became of the rows of one write.
+
+    Attributes:
+        counts: One row per (symbol, date) of the write, with the columns ``symbol`` (String),
+            ``date`` (Date, UTC), ``stored``, ``duplicates``, ``revised`` (Int64). Their sum over
+            the three is the number of rows written.
+        revisions: The revised rows: ``symbol``, ``start``, the values that were stored as
+            ``old_open, old_high, old_low, old_close, old_volume`` and the new ones as ``open`` ...
+            ``volume``.
+    """
+
+    counts: pl.DataFrame
+    revisions: pl.DataFrame
+
+    @property
+    def stored(self) -> int:
+        """Rows with a key that the store did not hold."""
+        return int(self.counts["stored"].sum())
+
+    @property
+    def duplicates(self) -> int:
+        """Rows equal to what the store holds."""
+        return int(self.counts["duplicates"].sum())
+
+    @property
+    def revised(self) -> int:
+        """Rows that replaced other values of a stored key."""
+        return int(self.counts["revised"].sum())
+
+
+class BarStore(Protocol):
+    """Where bars are kept, cut by interval and UTC date.
+
+    A store depends on no calendar. Every (interval, date, symbol) has a content checksum
+    (`content_checksum`) that is committed atomically with its rows, verified when its bars are
+    read, and serves as its data version.
+    """
+
+    @property
+    def url(self) -> str:
+        """The store's address without secrets, fit to be printed."""
+        ...
+
+    def read(
+        self, interval: Interval, symbols: Sequence[str] | None, start: int, end: int
+    ) -> pl.DataFrame:
+        """Return the bar frame of all bars with ``start <= bar.start < end``, verified.
+
+        Args:
+            interval: The bars' interval.
+            symbols: Which symbols; None for all. One without bars is simply absent.
+            start: UTC microseconds.
+            end: UTC microseconds, exclusive.
+
+        Raises:
+            StoreCorruptError: stored bytes differ from what was written (names date and symbol).
+        """
+        ...
+
+    def write(
+        self,
+        interval: Interval,
+        bars: pl.DataFrame,
+        *,
+        before_commit: Callable[[WriteOutcome], None] | None = None,
+    ) -> WriteOutcome:
+        """Store a bar frame atomically: all of it with its checksums, or nothing.
+
+        Args:
+            interval: The bars' interval.
+            bars: A bar frame; validated, no key twice.
+            before_commit: Called with the outcome just before the commit, again for every retry;
+                what it raises stops the write.
+        """
+        ...
+
+    def versions(
+        self, interval: Interval, first: date, last: date, symbols: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Return the data versions of the UTC dates first..last; reads no bars.
+
+        Returns:
+            Columns ``date`` (Date), ``symbol`` (String), ``rows`` (Int64), ``checksum`` (String,
+            32 hex digits), sorted by (date, symbol).
+        """
+        ...
+
+    def days(self, interval: Interval) -> list[date]:
+        """Return the UTC dates that hold bars, ascending; reads no bars."""
+        ...
+
+    def spans(self, interval: Interval) -> pl.DataFrame:
+        """Return each symbol's stored extent; reads no bars.
+
+        Returns:
+            Columns ``symbol`` (String), ``first``, ``last`` (Int64, starts of its first and last
+            bar in UTC microseconds), ``rows`` (Int64), sorted by symbol.
+        """
+        ...
+
+
+def content_checksum(columns: Iterable[NDArray[np.generic]]) -> str:
+    """Return the checksum of one (interval, date, symbol) as 32 hex digits.
+
+    XXH3-128 over the little-endian bytes of the columns start (int64), open, high, low, close,
+    volume (float64), one whole column after the other, rows ascending by start. It depends on no
+    file layout and no backend.
+
+    Args:
+        columns: The six contiguous arrays of equal length, in that order.
+    """
+    from xxhash import xxh3_128
+
+    digest = xxh3_128()
+    for column in columns:
+        digest.update(column.data)
+    return digest.hexdigest()
