@@ -88,8 +88,9 @@ class BarStore(Protocol):
         Args:
             interval: The bars' interval.
             bars: A bar frame; validated, no key twice.
-            before_commit: Called with the outcome just before the commit, again for every retry;
-                what it raises stops the write.
+            before_commit: Called with the outcome just before the commit, again for every retry,
+                and also if nothing changes and there is nothing to commit; the last call's outcome
+                is the one returned. What it raises stops the write, with nothing stored.
         """
         ...
 

@@ -1,0 +1,111 @@
+"""What importing and running share: transactions on the ledger, and jobs that begin and end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from stream_coord.errors import LedgerError
+from stream_coord.stores.ledger_sqlite import DAMAGED, ledger_errors
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    import sqlalchemy as sa
+
+Outcome = Literal["done", "failed", "interrupted"]
+"""How an import or a run ends; until then its status is ``running``."""
+
+Values = Mapping[str, object]
+
+
+class LedgerBase:
+    """An opened ledger database.
+
+    Attributes:
+        url: The ledger's address without secrets.
+    """
+
+    def __init__(self, engine: sa.Engine, url: str, name: str) -> None:
+        self.url = url
+        self._name = name
+        self._engine = engine
+        self._writer = engine.execution_options(writes=True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database; calling it again does nothing more."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """Give a transaction that may write; it is committed unless something is raised."""
+        with ledger_errors(self._name), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """Give a transaction that sees one state of the ledger, and writes nothing."""
+        with ledger_errors(self._name), self._engine.connect() as connection:
+            try:
+                yield connection
+            except (TypeError, ValueError) as error:  # SQLite lets any value be in any column
+                reason, hint = DAMAGED
+                raise LedgerError(f"The ledger {self._name} {reason}", hint) from error
+
+    def _begin(self, jobs: sa.Table, values: Values) -> int:
+        """Add an import or a run that is running, and return its id."""
+        with self._writing() as connection:
+            return insert_row(connection, jobs, {**values, "status": "running"})
+
+    def _finish(self, jobs: sa.Table, job_id: int, values: Values) -> None:
+        """Write down how a running import or run ended."""
+        with self._writing() as connection:
+            running(connection, jobs, job_id)
+            connection.execute(jobs.update().where(jobs.c.id == job_id).values(values))
+
+    def _counts(self, statement: sa.Select[str, int]) -> dict[str, int]:
+        with self._reading() as connection:
+            return dict(connection.execute(statement).all())
+
+
+def running(connection: sa.Connection, jobs: sa.Table, job_id: int) -> sa.RowMapping:
+    """Return the row of an import or a run that has not ended.
+
+    Raises:
+        LedgerError: there is none with this id, or it has ended.
+    """
+    row = connection.execute(jobs.select().where(jobs.c.id == job_id)).mappings().one_or_none()
+    if row is None or row["status"] != "running":
+        state = "unknown" if row is None else row["status"]
+        raise LedgerError(f"Number {job_id} of the ledger's {jobs.name} is {state}, not running")
+    return row
+
+
+def insert_row(connection: sa.Connection, table: sa.Table, values: Values) -> int:
+    """Add one row, and return its id."""
+    id_: int = connection.execute(table.insert().returning(table.c.id), values).scalar_one()
+    return id_
+
+
+def execute_many(
+    connection: sa.Connection, statement: sa.Executable, rows: Sequence[Values]
+) -> None:
+    """Execute a statement for each of `rows`, which may be none."""
+    if rows:
+        connection.execute(statement, rows)

@@ -1,0 +1,157 @@
+"""What only SQLite understands: how a ledger's file is opened and locked, what its errors mean.
+
+Another database needs a counterpart of this file and nothing else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from stream_coord.errors import LedgerError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+_T = TypeVar("_T")
+
+WAIT_SECONDS = 0.5
+WAITS = 120
+"""How often a transaction waits `WAIT_SECONDS` for its turn. Many short waits, because Python gets
+to see Ctrl-C only between them."""
+
+DAMAGED = (
+    "is damaged",
+    "Put a backup in its place, or move it out of the way and run `sc init`.",
+)
+
+_REASONS = {
+    sqlite3.SQLITE_BUSY: ("is busy: another process keeps writing it", "Try again later."),
+    sqlite3.SQLITE_READONLY: (
+        "cannot be written: the file or its folder is read-only",
+        "Change the permissions, or name another file in [ledger] url.",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        "cannot be opened",
+        "Look at the permissions of the file and of its folder; a copy of both may open.",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        "is no SQLite database",
+        "Correct [ledger] url, or move the file out of the way and run `sc init`.",
+    ),
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_FULL: ("cannot be written: the disk is full", "Make room, then run it again."),
+}
+
+
+def sqlite_engine(path: Path, *, create: bool) -> sa.Engine:
+    """Return an engine for a SQLite file; nothing is opened yet.
+
+    A transaction with the execution option ``writes`` takes the write lock as it begins (BEGIN
+    IMMEDIATE): two that begin with a plain BEGIN, read and then write deadlock. A commit is on the
+    disk when it returns (WAL with synchronous=FULL; NORMAL can lose the last ones at power loss).
+
+    Args:
+        path: The file, absolute.
+        create: Whether to make the file where there is none.
+    """
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(
+        "sqlite://",
+        creator=lambda: _connect(path, create=create),
+        poolclass=sa.QueuePool,
+        hide_parameters=True,
+    )
+    sa.event.listen(engine, "begin", _begin)
+    sa.event.listen(engine, "invalidate", _roll_back)
+    return engine
+
+
+@contextmanager
+def ledger_errors(name: str) -> Iterator[None]:
+    """Turn what the database raises inside into a `LedgerError` about the ledger `name`.
+
+    The message has the database's own words, never a statement or a value.
+    """
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason, hint = _REASONS.get(_code(cause), (f"failed: {cause}", None))
+        raise LedgerError(f"The ledger {name} {reason}", hint) from error
+    except (SQLAlchemyError, OverflowError, ValueError) as error:
+        raise LedgerError(f"The ledger {name} failed: {type(error).__name__}") from error
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    cursor = connection.connection.cursor()
+    _patiently(lambda: cursor.execute("BEGIN IMMEDIATE" if writes else "BEGIN"))
+    cursor.close()
+
+
+def _roll_back(connection: sqlite3.Connection, *_: object) -> None:
+    """Give up the write lock of a connection that Ctrl-C broke, before it is closed.
+
+    SQLite closes a connection only when its last statement is gone, and the traceback of the
+    KeyboardInterrupt keeps that; until then, whoever records the interruption would wait.
+    """
+    connection.rollback()
+
+
+def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    try:
+        return _patiently(lambda: _open(path, "rwc" if create else "rw"))
+    except sqlite3.OperationalError as error:
+        # WAL keeps two files beside the ledger, and in a read-only folder nobody can make them.
+        # `immutable` does without, but would not see the commits that a -wal file holds.
+        wal = path.with_name(f"{path.name}-wal")
+        if _code(error) not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN} or wal.exists():
+            raise
+    return _open(path, "ro&immutable=1")
+
+
+def _patiently(attempt: Callable[[], _T]) -> _T:
+    """Call `attempt` until no other process is in its way, `WAITS` times at most."""
+    for _ in range(WAITS - 1):
+        try:
+            return attempt()
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY:
+                raise
+    return attempt()
+
+
+def _open(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        timeout=WAIT_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        # Reading is what opens the file. One that is somebody else's stays as it is.
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if mode == "rwc" and not tables:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _code(error: BaseException | None) -> int:
+    """Return the primary result code of a SQLite error, 0 of any other."""
+    if str(error).startswith("Could not decode"):  # Python's own, without a code
+        return sqlite3.SQLITE_CORRUPT
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
