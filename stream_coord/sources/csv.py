@@ -1,0 +1,106 @@
+"""CSV files: delimited text with a bar on each line, plain, gzipped or in zip archives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import ClassVar
+
+from stream_coord.errors import InputFileError, UsageError
+from stream_coord.interval import Interval
+from stream_coord.sources.archives import members
+from stream_coord.sources.base import Part, RawBars, TableFormat, raw_frame
+from stream_coord.sources.lines import Layout, line_texts, read_lines, split_line, to_lines
+from stream_coord.sources.times import text_times
+
+_SUFFIXES = (".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".tsv.gz", ".zip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvFormat(TableFormat):
+    """How to read CSV files.
+
+    Attributes:
+        delimiter: What separates the fields, one ASCII character.
+        header: Whether the first line names the columns. If not, `columns` gives their numbers,
+            from 1; a field that is left out has its place in the order symbol (unless one is
+            stated), date (if it is in `columns`), time, open, high, low, close, volume.
+
+    Raises:
+        UsageError: one of them is impossible.
+    """
+
+    delimiter: str = ","
+    header: bool = True
+    name: ClassVar[str] = "csv"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.delimiter == "\t" or (self.delimiter in set("!#$%&'()*,/:;<=>?@[]^_`{|}~"))):
+            raise UsageError(
+                f"{self.delimiter!r} cannot separate fields",
+                "State one character that is in no number, for example , or ; or | or a tab.",
+            )
+        for field, number in {} if self.header else self.columns.items():
+            if not (number.isascii() and number.isdigit() and 0 < len(number) < 5 and int(number)):
+                raise UsageError(
+                    f"{number!r} is no column number (for {field})",
+                    "Without a header, columns are numbered from 1, as in --column volume=6.",
+                )
+
+    def matches(self, path: Path) -> bool:
+        """Return whether a file has a suffix of CSV files."""
+        return path.name.lower().endswith(_SUFFIXES) and not path.name.startswith(".")
+
+    def parts(self, path: Path, interval: Interval) -> Iterator[Part]:
+        """Yield the file, or every member of a zip archive."""
+        for name, load in members(path):
+            yield Part(name, partial(self._read, name, load, interval))
+
+    def _read(self, name: str, load: Callable[[], bytes], interval: Interval) -> RawBars:
+        data = to_lines(load(), name)
+        body, first, layout = (self._headed if self.header else self._headless)(data, name)
+        table = read_lines(body, layout, first)
+        text = table["time"]
+        if "date" in layout.positions:
+            text = table["date"] + " " + text
+        times = text_times(text, self.time_format, self.tz)
+        frame = raw_frame(table, times, symbol=self.symbol, shift=self.shift(interval))
+        return RawBars(frame, partial(line_texts, data))
+
+    def _headed(self, data: bytes, name: str) -> tuple[bytes, int, Layout]:
+        """Return what follows the header, the number of its first line, and its layout."""
+        above = len(data) - len(data.lstrip(b"\n"))
+        below = data.find(b"\n", above) + 1 or len(data)
+        headers = split_line(data[above:below].rstrip(b"\n"), self.delimiter)
+        if isinstance(headers, str):
+            reason = headers.removeprefix("bad-line: ")
+            raise InputFileError(f"{name} is not a CSV file (in its first line: {reason})")
+        if len(headers) == 1:
+            raise InputFileError(
+                f"{name} has one column only if {self.delimiter!r} separates them",
+                f"Its first line is {headers[0][:80]!r}. State another --delimiter.",
+            )
+        headers = [header.strip() for header in headers]
+        positions = self.find_columns(headers, name)
+        return data[below:], above + 2, Layout(len(headers), self.delimiter, positions)
+
+    def _headless(self, data: bytes, name: str) -> tuple[bytes, int, Layout]:
+        """Return the same of a file without a header; its first sound line shows the width."""
+        lines = (split_line(line.rstrip(b"\n"), self.delimiter) for line in BytesIO(data))
+        width = next((len(fields) for fields in lines if not isinstance(fields, str)), None)
+        if width is None:
+            raise InputFileError(f"{name} is not a CSV file: no line of it is text")
+        places = {field: place for place, field in enumerate(self.fields, 1)}
+        places |= {field: int(number) for field, number in self.columns.items()}
+        field, last = max(places.items(), key=lambda item: item[1])
+        if last > width:
+            raise InputFileError(
+                f"{name} has {width} columns; {field} should be number {last}",
+                "State the numbers with --column field=NUMBER, or the right --delimiter.",
+            )
+        positions = {field: place - 1 for field, place in places.items()}
+        return data, 1, Layout(width, self.delimiter, positions)
