@@ -1,0 +1,147 @@
+"""What the session store hands out: a run of one symbol's bars, and numbers about a symbol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import repeat
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_coord.bars import FIELDS, Bar
+from stream_coord.session.block import Block, Floats, Ints
+
+OPEN, HIGH, LOW, CLOSE, VOLUME = range(len(FIELDS))
+
+
+class Bars(msgspec.Struct, gc=False):
+    """Consecutive existing bars of one symbol, oldest first; read-only.
+
+    Columns are views of the session store where no bar is missing in between (valid until the
+    next step), and copies where one is. A `Bar` is made only for whoever asks for one.
+    """
+
+    _block: Block
+    _row: int
+    _slots: slice | Ints
+
+    def __len__(self) -> int:
+        slots = self._slots
+        return slots.stop - slots.start if isinstance(slots, slice) else len(slots)
+
+    @property
+    def symbol(self) -> str:
+        """The symbol."""
+        return self._block.symbols[self._row]
+
+    @property
+    def start(self) -> Ints:
+        """Starts in UTC microseconds; int64, shape (n,)."""
+        return self._block.starts[self._slots]
+
+    @property
+    def end(self) -> Ints:
+        """Ends in UTC microseconds; int64, shape (n,)."""
+        return self.start + self._block.interval.micros
+
+    @property
+    def open(self) -> Floats:
+        """First prices; float64, shape (n,)."""
+        return self._column(OPEN)
+
+    @property
+    def high(self) -> Floats:
+        """Highest prices; float64, shape (n,)."""
+        return self._column(HIGH)
+
+    @property
+    def low(self) -> Floats:
+        """Lowest prices; float64, shape (n,)."""
+        return self._column(LOW)
+
+    @property
+    def close(self) -> Floats:
+        """Last prices; float64, shape (n,)."""
+        return self._column(CLOSE)
+
+    @property
+    def volume(self) -> Floats:
+        """Traded quantities; float64, shape (n,)."""
+        return self._column(VOLUME)
+
+    @property
+    def flags(self) -> NDArray[np.uint8]:
+        """The bits of `stream_coord.bars`; uint8, shape (n,)."""
+        return self._block.flags[self._row, self._slots]
+
+    def __getitem__(self, position: int) -> Bar:
+        length = len(self)
+        if not -length <= position < length:
+            raise IndexError(f"bar {position} of {length}")
+        slots = self._slots
+        position %= length
+        slot = slots.start + position if isinstance(slots, slice) else int(slots[position])
+        return self._block.writes.consistent(lambda: bar_at(self._block, self._row, slot))
+
+    def __iter__(self) -> Iterator[Bar]:
+        (opens, highs, lows, closes, volumes), flags = self._block.writes.consistent(self._lists)
+        starts: list[int] = self.start.tolist()
+        ends: list[int] = self.end.tolist()
+        names = repeat(self.symbol), repeat(self._block.label)
+        return map(Bar, *names, starts, ends, opens, highs, lows, closes, volumes, flags)
+
+    def _lists(self) -> tuple[list[list[float]], list[int]]:
+        block, row, slots = self._block, self._row, self._slots
+        return block.values[:, row, slots].tolist(), block.flags[row, slots].tolist()
+
+    def _column(self, field: int) -> Floats:
+        return self._block.values[field, self._row, self._slots]
+
+
+def bar_at(block: Block, row: int, slot: int) -> Bar:
+    """Return the bar in one cell of a block; the cell holds one."""
+    start = int(block.starts[slot])
+    opened, high, low, closed, volume = block.values[:, row, slot].tolist()
+    return Bar(
+        block.symbols[row],
+        block.label,
+        start,
+        start + block.interval.micros,
+        opened,
+        high,
+        low,
+        closed,
+        volume,
+        int(block.flags[row, slot]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolMetrics:
+    """One symbol's current session up to now.
+
+    Attributes:
+        symbol: The symbol.
+        bars: Bars seen, of all streamed hours.
+        volume: Traded quantity so far.
+        high: Highest price so far; NaN without a bar, as is `low`.
+        low: Lowest price so far.
+        last_update: End of the newest bar in UTC microseconds; None without one.
+        expected: Regular minutes that are due.
+        present: Of these, those with a bar (synthetic ones do not count).
+        missing: Of these, those without.
+        quality: ``present / expected`` in percent; None when nothing is due yet.
+    """
+
+    symbol: str
+    bars: int
+    volume: float
+    high: float
+    low: float
+    last_update: int | None
+    expected: int
+    present: int
+    missing: int
+    quality: float | None

@@ -1,0 +1,197 @@
+"""The session loop over a real store."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import msgspec
+import polars as pl
+import pytest
+
+from stream_coord import coordinator as coordinator_module
+from stream_coord.bars import Bar, Symbol, frame_schema
+from stream_coord.calendars import Segment, Session
+from stream_coord.clock import parse_moment
+from stream_coord.compute.digest import run_digest
+from stream_coord.coordinator import Coordinator, ReplayedSession
+from stream_coord.errors import NoBarsError, StrategyError
+from stream_coord.interval import DAY, MINUTE, Interval
+from stream_coord.loading import LoadedSession, load_session
+from stream_coord.planning import Universe
+from stream_coord.stores import open_store
+from stream_coord.stores.base import BarStore
+from stream_coord.strategy import Strategy
+
+ONE_MINUTE = Interval(MINUTE)
+OPEN = parse_moment("2018-11-19T14:30:00Z")
+
+
+def session(day: int) -> Session:
+    """Return a session of two minutes, a break of one, and one minute more."""
+    opened = OPEN + day * DAY
+    spans = ((0, 2), (3, 4))
+    return Session(
+        date(2018, 11, 19) + timedelta(day),
+        tuple(Segment(opened + a * MINUTE, opened + b * MINUTE, "regular") for a, b in spans),
+    )
+
+
+def start(day: int, minute: int) -> int:
+    return OPEN + day * DAY + minute * MINUTE
+
+
+Keys = Mapping[str, list[tuple[int, int]]]
+"""Bars by symbol: day and minute."""
+KEYS: Keys = {"A": [(0, 0), (0, 1), (0, 3), (1, 1), (1, 2)], "B": [(1, 0), (1, 3), (3, 0)]}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BarStore:
+    store = open_store("delta:bars", tmp_path, create=True)
+    rows = [(symbol, start(*key), *(1.0,) * 5) for symbol in KEYS for key in KEYS[symbol]]
+    store.write(ONE_MINUTE, pl.DataFrame(rows, schema=frame_schema(), orient="row"))
+    return store
+
+
+def coordinator(
+    store: BarStore, days: range, strategy: Strategy | None = None, universe: Universe | None = None
+) -> Coordinator:
+    sessions = [session(day) for day in days]
+    return Coordinator(store, ONE_MINUTE, universe or Universe(("A", "B")), sessions, strategy)
+
+
+class Counting(Strategy):
+    """Counts bars by symbol."""
+
+    def __init__(self) -> None:
+        self.bars: dict[str, int] = {}
+
+    def on_bar(self, bar: Bar) -> None:
+        self.bars[bar.symbol] = self.bars.get(bar.symbol, 0) + 1
+
+    def result(self) -> object:
+        return self.bars
+
+
+def test_each_session_is_delivered_and_measured(store: BarStore) -> None:
+    seen: list[ReplayedSession] = []
+    replay = coordinator(store, range(3)).run(seen.append)
+    assert replay.sessions == seen
+    assert [done.session.date.day for done in seen] == [19, 20, 21]
+    assert [done.bars for done in seen] == [3, 3, 0]
+    assert [done.out_of_session for done in seen] == [0, 1, 0]
+    rows = [
+        [(row.symbol, row.present, row.missing) for row in done.quality.rows()] for done in seen
+    ]
+    assert rows == [
+        [("A", 3, 0), ("B", 0, 3)],
+        [("A", 1, 2), ("B", 2, 1)],
+        [("A", 0, 3), ("B", 0, 3)],
+    ]
+    assert (replay.bars, replay.updates) == (6, 0)
+    assert replay.digest == run_digest(done.digest for done in seen)
+    assert len({done.data_version for done in seen}) == 3
+
+
+def test_symbols_are_held_to_account_while_they_trade(store: BarStore) -> None:
+    universe = Universe(("A", "B"), (start(0, 0), start(1, 0)), (start(1, 2), start(3, 0)))
+    replay = coordinator(store, range(4), universe=universe).run()
+    rows = [[row.symbol for row in done.quality.rows()] for done in replay.sessions]
+    assert rows == [["A"], ["A", "B"], ["B"], ["B"]]
+
+
+def test_the_digest_does_not_depend_on_who_listens(store: BarStore) -> None:
+    digests = {
+        coordinator(store, range(4), strategy).run().digest
+        for strategy in (None, Strategy(), Counting())
+    }
+    assert len(digests) == 1
+
+
+def test_a_strategy_gets_the_store_and_its_result_is_kept(store: BarStore) -> None:
+    counting = Counting()
+    running = coordinator(
+        store, range(4), counting, Universe((Symbol.parse("A"), Symbol.parse("B")))
+    )
+    replay = running.run()
+    assert counting.session is running.data
+    assert replay.result == {"A": 4, "B": 3}
+
+
+@dataclass
+class Outcome:
+    trades: int
+    profit: float
+
+
+@pytest.mark.parametrize(
+    ("result", "kept"),
+    [(None, None), (Outcome(2, 0.5), {"trades": 2, "profit": 0.5}), ([(1, "x")], [[1, "x"]])],
+)
+def test_a_result_is_kept_as_what_json_has(store: BarStore, result: object, kept: object) -> None:
+    class Returning(Strategy):
+        def result(self) -> object:
+            return result
+
+    found = coordinator(store, range(1), Returning()).run().result
+    assert msgspec.json.decode(msgspec.json.encode(found)) == kept
+
+
+def test_a_result_that_json_has_not_is_the_strategys_error(store: BarStore) -> None:
+    class Odd(Strategy):
+        def result(self) -> object:
+            return {"strategy": self}
+
+    with pytest.raises(StrategyError, match=r"Odd\.result raised TypeError"):
+        coordinator(store, range(1), Odd()).run()
+
+
+def test_what_was_done_before_an_error_is_kept(store: BarStore) -> None:
+    class Failing(Strategy):
+        def on_bar(self, bar: Bar) -> None:
+            if bar.symbol == "B":
+                raise ValueError
+
+    running = coordinator(store, range(4), Failing())
+    with pytest.raises(StrategyError, match=r"Failing\.on_bar raised ValueError") as caught:
+        running.run()
+    assert caught.value.hint == (
+        "It happened in session 2018-11-20, at 2018-11-20 14:31:00Z, symbol B."
+    )
+    assert [done.bars for done in running.replay.sessions] == [3]
+
+
+def test_no_bar_at_all_is_said_loudly_and_one_is_enough(store: BarStore) -> None:
+    with pytest.raises(NoBarsError, match="in the sessions 2018-11-21 to 2018-11-21"):
+        coordinator(store, range(2, 3)).run()
+    with pytest.raises(NoBarsError):
+        coordinator(store, range(4), universe=Universe(("NONE",))).run()
+    assert coordinator(store, range(2, 4)).run().bars == 1
+
+
+def test_memory_holds_the_current_session_and_the_next(
+    store: BarStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks: list[weakref.ref[object]] = []
+
+    def load(
+        store: BarStore, interval: Interval, symbols: tuple[str, ...], session: Session
+    ) -> LoadedSession:
+        loaded = load_session(store, interval, symbols, session)
+        blocks.append(weakref.ref(loaded.block.values))
+        return loaded
+
+    class Looking(Counting):
+        def on_session_end(self) -> None:
+            gc.collect()
+            alive = [block for block in blocks if block() is not None]
+            assert 1 <= len(alive) <= 2
+
+    monkeypatch.setattr(coordinator_module, "load_session", load)
+    coordinator(store, range(8), Looking()).run()
+    assert len(blocks) == 8
