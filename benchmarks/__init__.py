@@ -1,0 +1,1 @@
+"""How fast stream-coord is, measured beside floors and peers: ``python -m benchmarks``."""

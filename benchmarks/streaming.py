@@ -1,0 +1,142 @@
+"""Replays: sessions through the session store into nobody, or into a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from xxhash import xxh3_128
+
+from benchmarks.figures import Figure, Goal, Run, compare, duration, rate
+from benchmarks.lab import Lab
+from benchmarks.sample import BASE
+from stream_coord.bars import Bar
+from stream_coord.compute.digest import RECORD
+from stream_coord.coordinator import Coordinator
+from stream_coord.planning import Universe
+from stream_coord.session.data import SessionData
+from stream_coord.strategy import Strategy
+from stream_coord.stream import SessionStream
+
+_CHUNK_BARS = 8192
+
+
+class Counting(Strategy):
+    """Counts bars and sums their closes."""
+
+    def __init__(self) -> None:
+        self.bars = 0
+        self.closes = 0.0
+
+    def on_bar(self, bar: Bar) -> None:
+        """Count a bar."""
+        self.bars += 1
+        self.closes += bar.close
+
+
+class Replay:
+    """A replay of sessions that are in memory already.
+
+    Args:
+        lab: The lab.
+        symbols: How many symbols.
+        strategy: Whose object to call; None: nobody's.
+    """
+
+    def __init__(self, lab: Lab, symbols: int, strategy: type[Counting] | None) -> None:
+        self._blocks = [(day, lab.block(symbols, day)) for day in lab.sessions_of(symbols)]
+        self._strategy = None if strategy is None else strategy()
+        self.bars = sum(int(block.present.sum()) for _, block in self._blocks)
+
+    def __call__(self) -> None:
+        """Stream all sessions."""
+        first_session, first_block = self._blocks[0]
+        data = SessionData(first_block.symbols, first_session)
+        for session, block in self._blocks:
+            data.start_session(session, block)
+            SessionStream(data, block, self._strategy, lambda: None).run()
+
+
+def into_on_bar(lab: Lab, symbols: int) -> Figure:
+    replay = Replay(lab, symbols, Counting)
+    value, floor = compare(rate(replay, replay.bars), _bare_loop(lab), lab.repeats)
+    name = f"replay into on_bar, in memory, {symbols:,} symbols"
+    return Figure(name, value, "M bars/s", "bare loop over Bar objects", floor, Goal(2))
+
+
+def no_callback(lab: Lab, symbols: int, floor: str) -> Figure:
+    replay = Replay(lab, symbols, None)
+    least = rate(FLOORS[floor](replay.bars), replay.bars)
+    value, spread = compare(rate(replay, replay.bars), least, lab.repeats)
+    name = f"replay with no callback, in memory, {symbols:,} symbols"
+    return Figure(name, value, "M bars/s", floor, spread, Goal(20))
+
+
+def time_per_bar(lab: Lab, strategy: type[Counting] | None) -> Figure:
+    many, few = (Replay(lab, symbols, strategy) for symbols in (lab.many, lab.few))
+    value, floor = compare(
+        duration(many, "ns", many.bars), duration(few, "ns", few.bars), lab.repeats
+    )
+    name = f"time per bar, {_into(strategy)}, {lab.many:,} symbols"
+    return Figure(name, value, "ns", f"{lab.few:,} symbols", floor, Goal(1.2, "ratio"))
+
+
+def from_store(lab: Lab, symbols: int, strategy: type[Counting] | None) -> Figure:
+    sample, sessions = lab.sample(symbols), lab.sessions_of(symbols)
+    universe = Universe(sample.symbols)
+    replay = Replay(lab, symbols, strategy)
+
+    def replay_stored() -> None:
+        acting = None if strategy is None else strategy()
+        Coordinator(sample.open(), BASE, universe, sessions, acting).run()
+
+    value, floor = compare(rate(replay_stored, replay.bars), rate(replay, replay.bars), lab.repeats)
+    name = f"replay {_into(strategy)}, from the store, {symbols:,} symbols"
+    return Figure(name, value, "M bars/s", "the same, in memory", floor)
+
+
+def _into(strategy: type[Counting] | None) -> str:
+    return "with no callback" if strategy is None else "into on_bar"
+
+
+def _bare_loop(lab: Lab) -> Run:
+    """Return a run of the least that calling `on_bar` for some Bar objects can cost."""
+    bars = _bar_objects(lab)
+    on_bar = Counting().on_bar
+
+    def loop() -> None:
+        for bar in bars:
+            on_bar(bar)
+
+    return rate(loop, len(bars))
+
+
+def _bar_objects(lab: Lab) -> Sequence[Bar]:
+    block = lab.block(lab.few, lab.sessions[0])
+    data = SessionData(block.symbols, lab.sessions[0])
+    data.start_session(lab.sessions[0], block)
+    data.advance_to(lab.sessions[0].end)
+    return [bar for symbol in data.symbols for bar in data.last_n(symbol, len(block.starts))]
+
+
+def _hash(bars: int) -> Callable[[], object]:
+    """Return work that hashes so many records, a few of them again and again, from the cache."""
+    chunk = np.zeros(_CHUNK_BARS, RECORD).tobytes()
+    rest = chunk[: bars % _CHUNK_BARS * RECORD.itemsize]
+
+    def work() -> int:
+        digest = xxh3_128(rest)
+        for _ in range(bars // _CHUNK_BARS):
+            digest.update(chunk)
+        return digest.intdigest()
+
+    return work
+
+
+def _copy(bars: int) -> Callable[[], object]:
+    """Return work that copies so many records."""
+    records, target = np.zeros(bars, RECORD), np.zeros(bars, RECORD)
+    return lambda: np.copyto(target, records)
+
+
+FLOORS = {"XXH3-128 of as many records": _hash, "copy of as many records": _copy}

@@ -1,0 +1,164 @@
+"""``sc import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from stream_coord.bars import Symbol, parse_symbols
+from stream_coord.cli.shell import (
+    ConfigOption,
+    JsonOption,
+    NowOption,
+    QuietOption,
+    SetOption,
+    Shell,
+)
+from stream_coord.errors import UsageError, near_miss
+
+if TYPE_CHECKING:
+    from stream_coord.sources.base import FileFormat
+
+_FORMATS = ("csv", "parquet", "lean")
+
+
+def import_bars(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders.")],
+    fmt: Annotated[
+        str, typer.Option("--format", "-f", metavar="NAME", help="csv, parquet or lean.")
+    ] = "csv",
+    symbol: Annotated[
+        str | None, typer.Option("--symbol", help="The symbol of all rows; else a column names it.")
+    ] = None,
+    tz: Annotated[
+        str | None,
+        typer.Option("--tz", metavar="ZONE", help="Zone of times without offset: Europe/London."),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--label", metavar="open|close", help="Whether a time is its bar's start or end."
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="NAME=HEADER",
+            help="Where symbol, time (or date and time), open, high, low, close, volume are.",
+        ),
+    ] = None,
+    time_format: Annotated[
+        str,
+        typer.Option("--time-format", help="iso, epoch-s, epoch-ms, epoch-us, epoch-ns, strptime."),
+    ] = "iso",
+    delimiter: Annotated[str, typer.Option("--delimiter", help="Of CSV; \\t is a tab.")] = ",",
+    header: Annotated[
+        bool, typer.Option("--header/--no-header", help="Whether the first line names columns.")
+    ] = True,
+    allow_nonpositive: Annotated[
+        str | None,
+        typer.Option(
+            "--allow-nonpositive", metavar="A,B,...", help="Symbols with prices at or below 0."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    now: NowOption = None,
+) -> None:
+    """Import files of bars into the store; every row is accounted for.
+
+    A row is stored, a duplicate, a revision of a stored bar, or rejected with a reason. Importing
+    a file again changes nothing. Label, zone and columns are stated, never guessed; LEAN files
+    say it all by their path.
+
+    Example: `sc import bars.csv --tz America/New_York --label open --column volume=Vol`
+    """
+    from stream_coord.importing import ImportTarget, import_files
+    from stream_coord.render.imports import import_json, import_text
+
+    mapping = _mapping(columns or [])
+    one_symbol = None if symbol is None else Symbol.parse(symbol)
+    how = _format(fmt, one_symbol, tz, label, mapping, time_format, delimiter, header)
+    allowed = parse_symbols(allow_nonpositive.split(",")) if allow_nonpositive else ()
+    shell = Shell.open(config, sets, json, quiet, now)
+    with shell.ledger(create=True) as ledger, shell.out.progress("Importing") as advance:
+        target = ImportTarget(
+            store=shell.store(create=True),
+            ledger=ledger,
+            calendar=shell.calendar(),
+            interval=shell.config.base_interval,
+            clock=shell.clock,
+            allow_nonpositive=allowed,
+        )
+        summary = import_files(
+            paths,
+            how,
+            target,
+            on_progress=lambda at: advance(at.files, at.total_files, f"{at.rows:,} rows"),
+        )
+    shell.out.show(import_text(summary))
+    shell.out.document(import_json(summary))
+    if summary.failed:
+        shell.out.fail([file.message for file in summary.failed])
+        raise typer.Exit(1)
+
+
+def _mapping(columns: list[str]) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for text in columns:
+        name, equals, header = text.partition("=")
+        if not (equals and name and header) or name in mapping:
+            raise UsageError(
+                f"--column {text!r} is not NAME=HEADER, or names {name!r} again",
+                "For example --column close=Last.",
+            )
+        mapping[name] = header
+    return mapping
+
+
+def _format(
+    fmt: str,
+    symbol: Symbol | None,
+    tz: str | None,
+    label: str | None,
+    columns: dict[str, str],
+    time_format: str,
+    delimiter: str,
+    header: bool,
+) -> FileFormat:
+    from stream_coord.sources.csv import CsvFormat
+    from stream_coord.sources.lean import LeanFormat
+    from stream_coord.sources.parquet import ParquetFormat
+
+    if fmt not in _FORMATS:
+        raise UsageError(
+            f"--format {fmt!r} is unknown{near_miss(fmt, _FORMATS)}",
+            f"Allowed: {', '.join(_FORMATS)}.",
+        )
+    if fmt == "lean":
+        return LeanFormat(tz=tz, symbol=symbol)
+    if label not in {"open", "close"}:
+        raise UsageError(
+            "--label is missing" if label is None else f"--label {label!r} is unknown",
+            "State --label open if a row's time is its bar's start, --label close if its end.",
+        )
+    checked = cast('Literal["open", "close"]', label)
+    if fmt == "parquet":
+        return ParquetFormat(
+            label=checked, symbol=symbol, tz=tz, columns=columns, time_format=time_format
+        )
+    separator = "\t" if delimiter == "\\t" else delimiter
+    return CsvFormat(
+        label=checked,
+        symbol=symbol,
+        tz=tz,
+        columns=columns,
+        time_format=time_format,
+        delimiter=separator,
+        header=header,
+    )

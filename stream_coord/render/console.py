@@ -1,0 +1,89 @@
+"""The two streams of a command: what it answers on stdout, what it says about it on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from stream_coord.render.progress import Advance
+
+
+_PIPE_WIDTH = 160
+
+
+def error_console() -> Console:
+    """Return the console on stderr; it takes no text for markup."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # A file or a pipe has no width to fit into.
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    # Outside strings (symbols, paths, raw rows) are printed as they are: no markup, no emoji.
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=width)
+
+
+class Output:
+    """Where a command prints.
+
+    Args:
+        json: The answer is one JSON document; nothing else goes to stdout.
+        quiet: Nothing but errors and a JSON answer is printed.
+    """
+
+    def __init__(self, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+
+    def show(self, *what: RenderableType) -> None:
+        """Print a part of the answer for people."""
+        if not (self.json or self.quiet):
+            console = _console()
+            for part in what:
+                console.print(part)
+
+    def note(self, text: str) -> None:
+        """Say something about the answer, on stderr."""
+        if not self.quiet:
+            error_console().print(f"Note: {text}", style="yellow", soft_wrap=True)
+
+    def fail(self, lines: Sequence[str], shown: int = 20) -> None:
+        """Say on stderr why the job failed though it ran; never silenced."""
+        console = error_console()
+        for line in lines[:shown]:
+            console.print(f"Failed: {line}", style="bold red", soft_wrap=True)
+        if len(lines) > shown:
+            console.print(f"... and {len(lines) - shown:,} more.", style="red")
+
+    def document(self, document: object) -> None:
+        """Print the JSON answer."""
+        if self.json:
+            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+            sys.stdout.buffer.flush()
+
+    @contextmanager
+    def progress(self, doing: str) -> Iterator[Advance]:
+        """Show a progress bar on a terminal, once a job takes more than a second."""
+        console = error_console()
+        if self.quiet or not console.is_terminal:
+            yield _no_progress
+            return
+        from stream_coord.render.progress import delayed_progress
+
+        with delayed_progress(console, doing) as advance:
+            yield advance
+
+
+def _no_progress(done: float, total: float, text: str = "") -> None:
+    """Show nothing."""

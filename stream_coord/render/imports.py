@@ -1,0 +1,60 @@
+"""What `sc import` prints."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from stream_coord.importing import ImportSummary
+from stream_coord.render.quality import heading, new_table
+from stream_coord.render.text import plural
+
+
+def import_json(summary: ImportSummary) -> dict[str, object]:
+    """Return the document of an import, with the keys that scripts rely on."""
+    return {
+        "rows": summary.rows,
+        "stored": summary.stored,
+        "duplicates": summary.duplicates,
+        "superseded": summary.superseded,
+        "revised": summary.revised,
+        "rejected": summary.rejected,
+        "out_of_session": summary.out_of_session,
+        "rejects_by_reason": summary.rejects_by_reason,
+        "files": summary.files,
+        "failed": summary.failed,
+    }
+
+
+def import_text(summary: ImportSummary) -> RenderableType:
+    """Return an import for people: the sum that accounts for every row, and what was rejected."""
+    table = new_table("", "Rows", "", right=("Rows",))
+    notes = {
+        "stored": "",
+        "duplicates": f"{summary.superseded:,} of other values than the row that won"
+        if summary.superseded
+        else "",
+        "revised": "the old values are in the ledger" if summary.revised else "",
+        "rejected": "",
+    }
+    for name, note in notes.items():
+        table.add_row(name, f"{getattr(summary, name):,}", Text(note, style="dim"))
+    table.add_row("rows", f"{summary.rows:,}", "", style="bold")
+    parts: list[RenderableType] = [Text(f"Imported {plural(len(summary.files), 'file')}."), table]
+    if summary.out_of_session:
+        parts.append(
+            Text(f"{plural(summary.out_of_session, 'bar')} outside the regular hours, stored too.")
+        )
+    if summary.rejected:
+        parts += [Text(), _rejects_table(summary)]
+    return Group(*parts)
+
+
+def _rejects_table(summary: ImportSummary) -> RenderableType:
+    table = new_table("Reason", "Rows", "For example", right=("Rows",))
+    example = {reject.reason: reject for reject in reversed(summary.examples)}
+    for reason, count in summary.rejects_by_reason.items():
+        shown = example.get(reason)
+        where = "" if shown is None else f"{shown.path}, row {shown.row}: {shown.raw}"
+        table.add_row(reason, f"{count:,}", where)
+    return Group(heading("Rejected, kept in the ledger:"), table)

@@ -1,0 +1,48 @@
+"""A progress bar that stays away from jobs that are over in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_DELAY_SECONDS = 1.0
+
+
+class Advance(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, done: float, total: float, text: str = "") -> None:
+        """Show `done` of `total` as finished, and `text` beside it."""
+        ...
+
+
+@contextmanager
+def delayed_progress(console: Console, doing: str) -> Iterator[Advance]:
+    """Yield the function that moves the bar; the bar appears with the first move after a second."""
+    begun = monotonic()
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task(doing, total=None, text="")
+
+    def advance(done: float, total: float, text: str = "") -> None:
+        if not bar.live.is_started and monotonic() - begun >= _DELAY_SECONDS:
+            bar.start()
+        bar.update(task, completed=done, total=total, text=text)
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()

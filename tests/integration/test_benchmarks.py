@@ -1,0 +1,75 @@
+"""The benchmarks run from end to end; how fast anything is, no test says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+_ROWS = """\
+latest bar by symbol, read again
+latest bar by symbol, first read in a minute
+last 20 bars
+last 20 bars, their closes
+window of 20 slots
+cross-section, copied, 4 symbols
+cross-section, copied, 12 symbols
+gaps in 390 bars
+gaps, 4 symbols, 6 sessions
+replay into on_bar, in memory, 4 symbols
+replay into on_bar, in memory, 12 symbols
+time per bar, into on_bar, 12 symbols
+replay with no callback, in memory, 4 symbols
+replay with no callback, in memory, 4 symbols
+replay with no callback, in memory, 12 symbols
+replay with no callback, in memory, 12 symbols
+time per bar, with no callback, 12 symbols
+replay into on_bar, from the store, 4 symbols
+replay with no callback, from the store, 4 symbols
+replay into on_bar, from the store, 12 symbols
+replay with no callback, from the store, 12 symbols
+load of a session, verified, 4 symbols
+load of a session, verified, 12 symbols
+data versions of 6 dates, 4 symbols
+import of a CSV file
+sc --help, whole process
+sc --help, whole process
+sc replay of a session, main() to first bar
+sc replay of a session, whole process
+session store, 4 symbols, 6 sessions of 1m
+peak memory of sc replay, 6 sessions, 4 symbols
+""".splitlines()
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+
+
+def test_one_command_prints_a_row_for_every_figure(tmp_path: Path) -> None:
+    """The table and the JSON document hold all figures, in order, each with a value."""
+    document = tmp_path / "figures.json"
+
+    done = _run("--quick", "--json", str(document))
+
+    assert done.returncode == 0, done.stderr
+    names = [line.split("│")[1].strip() for line in done.stdout.splitlines() if "│" in line]
+    assert names == _ROWS
+    figures = json.loads(document.read_text())
+    assert [figure["name"] for figure in figures] == _ROWS
+    for figure in figures:
+        assert figure["value"]["median"] > 0
+        assert (figure["ratio"] is None) == (figure["floor"] is None)
+        assert (figure["reached"] is None) == (figure["goal"] is None)
+
+
+def test_an_unknown_group_is_a_usage_error_that_names_the_groups() -> None:
+    """Nothing is measured for a group that does not exist."""
+    done = _run("--quick", "--only", "nonsense")
+
+    assert done.returncode == 2
+    assert "memory" in done.stderr
+    assert "Traceback" not in done.stderr

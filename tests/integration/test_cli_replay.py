@@ -1,0 +1,131 @@
+"""`sc replay` as a user runs it: strategies that work, fail or are interrupted, and examples."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import COMMAND, REPOSITORY
+
+SPAN = ("--from", "2018-11-02", "--to", "2018-11-06")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the sample bars of three sessions in its store."""
+    folder = tmp_path_factory.mktemp("demo")
+    files = [f"sample/bars/2018-11-{day}.csv" for day in ("02", "05", "06")]
+    stated = ("--tz", "America/New_York", "--label", "open", "--quiet")
+    for arguments in (("init", "--demo", "--quiet"), ("import", *files, *stated)):
+        subprocess.run([COMMAND, *arguments], cwd=folder, check=True, timeout=300)
+    return folder
+
+
+@pytest.fixture
+def here(sc: Callable[..., Any], demo: Path) -> Callable[..., Any]:
+    """Run `sc` on the sample bars, whatever the test's own folder."""
+    return lambda *arguments: sc(*arguments, "--config", demo / "sc.toml")
+
+
+def newest_run(here: Callable[..., Any]) -> dict[str, Any]:
+    run: dict[str, Any] = here("report", "--json").document["runs"][0]
+    return run
+
+
+def test_without_a_date_the_session_after_the_oldest_is_replayed(here: Callable[..., Any]) -> None:
+    replay = here("replay", "--json").document
+    assert {row["session"] for row in replay["quality"]} == {"2018-11-05"}
+
+
+def test_each_run_is_recorded_with_what_it_was_made_of(here: Callable[..., Any]) -> None:
+    replay = here("replay", *SPAN, "--json").document
+    run = newest_run(here)
+    assert run["status"] == "done"
+    assert (run["digest"], run["bars"]) == (replay["digest"], replay["bars"])
+    assert "[calendar]" in run["settings"]
+    assert "pandas-market-calendars" in run["calendar_version"]
+    assert run["timings"].keys() == replay["timings"].keys()
+
+
+def test_a_strategy_that_raises_ends_the_run_with_session_minute_and_symbol(
+    here: Callable[..., Any], demo: Path
+) -> None:
+    (demo / "broken.py").write_text(
+        "from stream_coord.strategy import Strategy\n"
+        "class Broken(Strategy):\n"
+        "    def on_bar(self, bar):\n"
+        "        if bar.symbol == 'CVTK' and self.session.count('CVTK') == 3:\n"
+        "            raise ValueError('no [bold] luck')\n"
+    )
+    answer = here("replay", *SPAN, "--strategy", "broken.py:Broken")
+    assert answer.code == 1
+    for words in ("ValueError: no [bold] luck", "line 5", "2018-11-02 13:33:00Z", "CVTK"):
+        assert words in answer.err
+    run = newest_run(here)
+    assert run["status"] == "failed"
+    assert "no [bold] luck" in run["error"]
+
+
+def test_an_interrupt_ends_the_run_at_once_and_is_recorded(
+    here: Callable[..., Any], demo: Path
+) -> None:
+    (demo / "endless.py").write_text(
+        "from stream_coord.strategy import Strategy\n"
+        "class Endless(Strategy):\n"
+        "    def on_step(self, now):\n"
+        "        print('running', flush=True)\n"
+        "        while True: pass\n"
+    )
+    call = [str(COMMAND), "replay", *SPAN, "--strategy", "endless.py:Endless"]
+    with subprocess.Popen(
+        call, cwd=demo, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"running\n"
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said == b"Interrupted.\n"
+    assert newest_run(here)["status"] == "interrupted"
+
+
+def test_quiet_prints_nothing_and_json_one_document(here: Callable[..., Any]) -> None:
+    quiet = here("replay", *SPAN, "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    both = here("replay", *SPAN, "--quiet", "--json")
+    assert both.document["sessions"] == 3
+    assert not both.err
+
+
+@pytest.mark.parametrize(
+    ("strategy", "key"),
+    [("moving_average.py:MovingAverage", "crossings"), ("cross_section.py:Strongest", "AQRV")],
+)
+def test_every_example_runs(here: Callable[..., Any], strategy: str, key: str) -> None:
+    replay = here("replay", *SPAN, "--strategy", REPOSITORY / "examples" / strategy, "--json")
+    assert replay.code == 0, replay.err
+    assert replay.document["result"][key] > 0
+
+
+def test_the_strategy_in_the_readme_runs(here: Callable[..., Any], demo: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (demo / "breakout.py").write_text(code)
+    replay = here("replay", *SPAN, "--strategy", "breakout.py:Breakout", "--json").document
+    assert replay["result"]["breakouts"] > 0
+
+
+def test_every_command_has_help_that_ends_in_an_example(sc: Callable[..., Any]) -> None:
+    overview = sc("--help")
+    assert overview.code == 0
+    for command in ("init", "import", "replay", "report"):
+        assert command in overview.out
+        answer = sc(command, "--help")
+        assert answer.code == 0
+        assert f"Example: sc {command}" in answer.out
