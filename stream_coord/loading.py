@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from stream_coord.calendars import Session
-from stream_coord.clock import from_micros
 from stream_coord.interval import Interval
 from stream_coord.session.block import Block
 from stream_coord.stores.base import BarStore
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _Item = TypeVar("_Item")
 _Loaded = TypeVar("_Loaded")
@@ -42,24 +44,22 @@ def load_session(
     Raises:
         StoreCorruptError: stored bytes are not what was written.
     """
-    version = data_version(store, interval, symbols, session)
-    frame = store.read(interval, symbols, session.start, session.end)
+    read = store.read_versioned(interval, symbols, session.start, session.end)
     block = Block.empty(symbols, [session], interval)
-    return LoadedSession(session, block, block.fill(frame), version)
+    return LoadedSession(session, block, block.fill(read.bars), data_version(read.versions))
 
 
-def data_version(
-    store: BarStore, interval: Interval, symbols: Sequence[str], session: Session
-) -> str:
-    """Return one hash of the data versions of all symbol-days that a session reads."""
-    from xxhash import xxh3_128
+def data_version(versions: pl.DataFrame) -> str:
+    """Return one hash of the data versions of some symbol-days, 32 hex digits.
 
-    first, last = from_micros(session.start).date(), from_micros(session.end - 1).date()
-    versions = store.versions(interval, first, last, symbols)
-    whole = xxh3_128()
-    for day, symbol, checksum in versions["date", "symbol", "checksum"].rows():
-        whole.update(f"{day} {symbol} {checksum}\n".encode())
-    return whole.hexdigest()
+    Args:
+        versions: What `BarStore.versions` returns.
+    """
+    from xxhash import xxh3_128_hexdigest
+
+    rows = versions["date", "symbol", "checksum"].rows()
+    text = "".join(f"{day} {symbol} {checksum}\n" for day, symbol, checksum in rows)
+    return xxh3_128_hexdigest(text.encode())
 
 
 def one_ahead(items: Sequence[_Item], load: Callable[[_Item], _Loaded]) -> Iterator[_Loaded]:

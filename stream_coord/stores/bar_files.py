@@ -276,10 +276,14 @@ def _in_order(bars: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
     """Return the groups' rows of `bars` as a bar frame."""
     import polars as pl
 
-    position = pl.col("position")
-    rows = pl.int_ranges(position, position + pl.col("rows"), dtype=pl.UInt32).alias("row")
-    order = placed.sort("symbol", "date").select("symbol", rows).explode("row")
-    return bars[order["row"]].insert_column(0, order["symbol"])
+    position, rows = pl.col("position"), pl.col("rows")
+    ordered = placed.sort("symbol", "date")
+    symbols = ordered.select(pl.col("symbol").repeat_by("rows")).explode("symbol")["symbol"]
+    in_place = ordered.select((position == rows.cum_sum() - rows).all()).item()
+    if in_place and bars.height == len(symbols):  # one file a date, all of it asked for: the rule
+        return bars.insert_column(0, symbols)
+    order = pl.int_ranges(position, position + rows, dtype=pl.UInt32).alias("row")
+    return bars[ordered.select(order).explode("row")["row"]].insert_column(0, symbols)
 
 
 def is_local(root: str) -> bool:

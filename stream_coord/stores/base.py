@@ -47,6 +47,19 @@ class WriteOutcome:
         return int(self.counts["revised"].sum())
 
 
+@dataclass(frozen=True)
+class VersionedBars:
+    """Bars, and the data versions that they are of: one state of the store, not two.
+
+    Attributes:
+        bars: A bar frame.
+        versions: The versions of every symbol-day that was read, as `BarStore.versions` gives them.
+    """
+
+    bars: pl.DataFrame
+    versions: pl.DataFrame
+
+
 class BarStore(Protocol):
     """Where bars are kept, cut by interval and UTC date.
 
@@ -74,6 +87,12 @@ class BarStore(Protocol):
         Raises:
             StoreCorruptError: stored bytes differ from what was written (names date and symbol).
         """
+        ...
+
+    def read_versioned(
+        self, interval: Interval, symbols: Sequence[str] | None, start: int, end: int
+    ) -> VersionedBars:
+        """Return what `read` does, together with the data versions that it read."""
         ...
 
     def write(

@@ -20,7 +20,7 @@ from stream_coord.clock import Clock, SystemClock
 from stream_coord.errors import StoreConflictError, StoreError
 from stream_coord.interval import DAY, Interval
 from stream_coord.stores.bar_files import SMALL_FILE_ROWS, BarFile, BarFiles
-from stream_coord.stores.base import WriteOutcome
+from stream_coord.stores.base import VersionedBars, WriteOutcome
 from stream_coord.stores.delta_log import DeltaLog, NewFile, Snapshot
 from stream_coord.stores.merge import KEY, join_outcomes, merge_bars, normal_frame, split_days
 
@@ -89,14 +89,20 @@ class DeltaStore:
 
         Whole UTC dates of the asked symbols are read and compared with their checksums, then cut.
         """
+        return self.read_versioned(interval, symbols, start, end).bars
+
+    def read_versioned(
+        self, interval: Interval, symbols: Sequence[str] | None, start: int, end: int
+    ) -> VersionedBars:
+        """Return the bars of `read` and their data versions, of one commit."""
         import polars as pl
 
         groups = self._groups(interval, start, end, symbols)
         bars = self._files.read(groups)
         whole = (pl.col("first") >= start) & (pl.col("last") < end)
-        if groups.select(whole.all()).item():
-            return bars
-        return bars.filter(pl.col("start").is_between(start, end, closed="left"))
+        if not groups.select(whole.all()).item():
+            bars = bars.filter(pl.col("start").is_between(start, end, closed="left"))
+        return VersionedBars(bars, _versions(groups))
 
     def write(
         self,
@@ -137,7 +143,7 @@ class DeltaStore:
     ) -> pl.DataFrame:
         """Return the data versions of the UTC dates first..last; see `BarStore.versions`."""
         groups = self._groups(interval, _day_start(first), _day_start(last) + DAY, symbols)
-        return groups.select("date", "symbol", "rows", "checksum").sort("date", "symbol")
+        return _versions(groups)
 
     def days(self, interval: Interval) -> list[date]:
         """Return the UTC dates that hold bars, ascending."""
@@ -235,6 +241,10 @@ def _files_to_replace(groups: pl.DataFrame, changed: pl.DataFrame, new_rows: int
             replaced.add(path)
             total += rows
     return replaced
+
+
+def _versions(groups: pl.DataFrame) -> pl.DataFrame:
+    return groups.select("date", "symbol", "rows", "checksum").sort("date", "symbol")
 
 
 def _day_start(day: date) -> int:

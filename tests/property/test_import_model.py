@@ -23,7 +23,7 @@ from stream_coord.clock import FixedClock, from_micros, parse_moment
 from stream_coord.importing import ImportTarget, import_files
 from stream_coord.interval import DAY, MINUTE, Interval
 from stream_coord.sources.csv import CsvFormat
-from stream_coord.stores.base import WriteOutcome
+from stream_coord.stores.base import VersionedBars, WriteOutcome
 from stream_coord.stores.ledger import FileRecord, open_ledger
 
 MIDNIGHT = parse_moment("2018-11-23T00:00:00Z")
@@ -142,6 +142,11 @@ class DictStore:
     def read(
         self, interval: Interval, symbols: Sequence[str] | None, start: int, end: int
     ) -> pl.DataFrame:
+        raise NotImplementedError
+
+    def read_versioned(
+        self, interval: Interval, symbols: Sequence[str] | None, start: int, end: int
+    ) -> VersionedBars:
         raise NotImplementedError
 
     def versions(

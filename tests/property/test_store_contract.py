@@ -166,6 +166,11 @@ class StoreMachine(RuleBasedStateMachine):
         got = self.stores[which].read(interval, asked, start, end)
         assert dict(got.schema) == SCHEMA
         assert got.rows() == frame(expected).rows()
+        both = self.stores[which].read_versioned(interval, asked, start, end)
+        assert both.bars.equals(got)
+        days = (utc_date(start), utc_date(max(start, end - 1)))
+        known = self.stores[which].versions(interval, *days, asked)
+        assert both.versions.equals(known if start < end else known.clear())
 
     @rule(
         which=st.integers(0, 1),

@@ -14,7 +14,7 @@ import pytest
 
 from stream_coord.bars import frame_schema
 from stream_coord.calendars import Segment, Session
-from stream_coord.clock import parse_moment
+from stream_coord.clock import from_micros, parse_moment
 from stream_coord.errors import StoreCorruptError
 from stream_coord.interval import MINUTE, Interval
 from stream_coord.loading import data_version, load_session, one_ahead
@@ -140,7 +140,10 @@ class TestLoadSession:
 
         def version(*symbols: str) -> str:
             loaded = load_session(store, ONE_MINUTE, symbols, OVER_MIDNIGHT)
-            assert loaded.data_version == data_version(store, ONE_MINUTE, symbols, OVER_MIDNIGHT)
+            first = from_micros(loaded.session.start).date()
+            last = from_micros(loaded.session.end).date()
+            versions = store.versions(ONE_MINUTE, first, last, symbols)
+            assert loaded.data_version == data_version(versions)
             return loaded.data_version
 
         store.write(ONE_MINUTE, frame(("A", 0, 1.0), ("A", 2, 2.0), ("B", 0, 3.0)))
