@@ -21,7 +21,8 @@ def build_app() -> typer.Typer:
         name="sc",
         help="Coordinate market-data sessions for backtests on stored minute bars.",
         no_args_is_help=True,
-        rich_markup_mode="markdown",
+        # Plain help is up at once; drawing it in boxes takes longer than all the rest.
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

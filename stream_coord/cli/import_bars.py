@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from stream_coord.bars import Symbol, parse_symbols
 from stream_coord.cli.shell import (
     ConfigOption,
     JsonOption,
@@ -19,6 +18,7 @@ from stream_coord.cli.shell import (
 from stream_coord.errors import UsageError, near_miss
 
 if TYPE_CHECKING:
+    from stream_coord.bars import Symbol
     from stream_coord.sources.base import FileFormat
 
 _FORMATS = ("csv", "parquet", "lean")
@@ -70,14 +70,15 @@ def import_bars(
     quiet: QuietOption = False,
     now: NowOption = None,
 ) -> None:
-    """Import files of bars into the store; every row is accounted for.
+    """Import files of bars; every row is accounted for.
 
     A row is stored, a duplicate, a revision of a stored bar, or rejected with a reason. Importing
     a file again changes nothing. Label, zone and columns are stated, never guessed; LEAN files
     say it all by their path.
 
-    Example: `sc import bars.csv --tz America/New_York --label open --column volume=Vol`
+    Example: sc import bars.csv --tz America/New_York --label open --column volume=Vol
     """
+    from stream_coord.bars import Symbol, parse_symbols
     from stream_coord.importing import ImportTarget, import_files
     from stream_coord.render.imports import import_json, import_text
 

@@ -17,12 +17,12 @@ def init(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a commented sc.toml, and make an empty store and ledger beside it.
+    """Write a commented sc.toml, an empty store and a ledger.
 
     With --demo: also CSV files with sample bars of 20 symbols over 15 sessions, with gaps,
     duplicates, revisions and bad rows planted in them, and a list of what was planted.
 
-    Example: `sc init --demo my-demo`
+    Example: sc init --demo my-demo
     """
     from stream_coord.render.setup import setup_json, setup_text
     from stream_coord.setup import set_up

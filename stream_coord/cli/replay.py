@@ -42,12 +42,12 @@ def replay(
     quiet: QuietOption = False,
     now: NowOption = None,
 ) -> None:
-    """Replay stored sessions minute by minute, and say how good their data was.
+    """Replay sessions, and say how good their data was.
 
     Without a date: the session after the current one. The current session is the oldest stored
     one. With only --from or --to: up to the newest, or from the oldest stored session.
 
-    Example: `sc replay --from 2018-11-02 --to 2018-11-23`
+    Example: sc replay --from 2018-11-02 --to 2018-11-23
     """
     from stream_coord.coordinator import Coordinator
     from stream_coord.planning import choose_sessions, choose_universe, next_to_replay

@@ -48,11 +48,11 @@ def report(
     quiet: QuietOption = False,
     now: NowOption = None,
 ) -> None:
-    """Report how complete the stored bars are, and what was imported and replayed.
+    """Report how complete the stored bars are, and what was run.
 
     Reads and verifies every bar of the sessions; without dates, of all stored ones.
 
-    Example: `sc report --fail-under 99.5`
+    Example: sc report --fail-under 99.5
     """
     from stream_coord.planning import choose_sessions, choose_universe
     from stream_coord.render.report import Report, report_json, report_text

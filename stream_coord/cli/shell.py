@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_coord.bars import Symbol, parse_symbols
 from stream_coord.clock import Clock, FixedClock, SystemClock, parse_date, parse_moment
-from stream_coord.config import Config, load_config
 from stream_coord.render.console import Output
 
 if TYPE_CHECKING:
+    from stream_coord.bars import Symbol
     from stream_coord.calendars import Calendar
+    from stream_coord.config import Config
     from stream_coord.stores.base import BarStore
     from stream_coord.stores.ledger import Ledger
     from stream_coord.strategy import Strategy
@@ -66,6 +66,8 @@ class Shell:
         now: str | None,
     ) -> Shell:
         """Read the settings and show what a user should know about them."""
+        from stream_coord.config import load_config
+
         shell = cls(load_config(config, sets=sets or ()), clock_at(now), Output(json, quiet))
         for note in shell.config.notes:
             shell.out.note(note)
@@ -120,6 +122,8 @@ def optional_date(text: str | None) -> date | None:
 
 def chosen_symbols(option: str | None, config: Config) -> tuple[Symbol, ...]:
     """Return the symbols of ``--symbols``, or of the settings."""
+    from stream_coord.bars import parse_symbols
+
     if option is None:
         return config.symbols
     return parse_symbols(part.strip() for part in option.split(","))

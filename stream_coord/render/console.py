@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import msgspec
-
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -68,6 +66,8 @@ class Output:
 
     def document(self, document: object) -> None:
         """Print the JSON answer."""
+        import msgspec
+
         if self.json:
             sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
             sys.stdout.buffer.flush()
