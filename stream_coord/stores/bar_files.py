@@ -28,9 +28,10 @@ from stream_coord.stores.base import content_checksum
 from stream_coord.stores.library_errors import library_errors_as
 from stream_coord.stores.manifest import (
     MANIFEST_KEY,
+    Manifest,
     cut,
-    empty_groups,
     group_table,
+    group_tables,
     manifest_text,
     parse_manifest,
     value_columns,
@@ -83,7 +84,7 @@ class BarFile:
 
 
 class BarFiles:
-    """Writes and reads the files under one root, and keeps their group tables.
+    """Writes and reads the files under one root, and keeps their manifests.
 
     Args:
         root: An absolute directory, or the URL of a bucket's folder.
@@ -91,7 +92,7 @@ class BarFiles:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._tables: OrderedDict[str, pl.DataFrame] = OrderedDict()
+        self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self._cached_groups = 0
         self._lock = Lock()
 
@@ -134,13 +135,11 @@ class BarFiles:
         Raises:
             StoreCorruptError: a file is gone, or its footer is damaged.
         """
-        import polars as pl
-
-        none = empty_groups().with_columns(date=pl.lit(None, pl.Date), path=pl.lit(None, pl.String))
+        paths = [file.path for file in files]
         if is_local(self._root):
-            return pl.concat([none, *map(self._table, files)])
+            return group_tables(dict(zip(paths, map(self._manifest, files), strict=True)))
         with ThreadPoolExecutor(_BUCKET_READERS) as pool:  # a bucket answers late
-            return pl.concat([none, *pool.map(self._table, files)])
+            return group_tables(dict(zip(paths, pool.map(self._manifest, files), strict=True)))
 
     def read(self, groups: pl.DataFrame) -> pl.DataFrame:
         """Return the bar frame of some rows of `groups`, every group of them verified.
@@ -175,28 +174,27 @@ class BarFiles:
                 _write_parquet(timed, metadata, f"{self._root}/{path}")
             return BarFile(path, content.tell(), interval, day)
 
-    def _table(self, file: BarFile) -> pl.DataFrame:
+    def _manifest(self, file: BarFile) -> Manifest:
         with self._lock:
-            if file.path in self._tables:
-                self._tables.move_to_end(file.path)
-                return self._tables[file.path]
-        table = self._read_table(file)
+            if file.path in self._manifests:
+                self._manifests.move_to_end(file.path)
+                return self._manifests[file.path]
+        manifest = self._read_manifest(file)
         with self._lock:
-            if file.path not in self._tables:
-                self._tables[file.path] = table
-                self._cached_groups += table.height
-            while self._cached_groups > _CACHED_GROUPS and len(self._tables) > 1:
-                self._cached_groups -= self._tables.popitem(last=False)[1].height
-        return table
+            if file.path not in self._manifests:
+                self._manifests[file.path] = manifest
+                self._cached_groups += len(manifest.symbol)
+            while self._cached_groups > _CACHED_GROUPS and len(self._manifests) > 1:
+                self._cached_groups -= len(self._manifests.popitem(last=False)[1].symbol)
+        return manifest
 
-    def _read_table(self, file: BarFile) -> pl.DataFrame:
+    def _read_manifest(self, file: BarFile) -> Manifest:
         import polars as pl
 
         what = f"cannot read the bars of {file.day} ({file.interval}) in {self._root}/{file.path}"
         with library_errors_as(StoreCorruptError, what, RESTORE_HINT):
             text = pl.read_parquet_metadata(f"{self._root}/{file.path}").get(MANIFEST_KEY, "")
-            table = parse_manifest(text, file.interval, file.day)
-            return table.with_columns(date=pl.lit(file.day), path=pl.lit(file.path))
+            return parse_manifest(text, file.interval, file.day)
 
     def _read_runs(self, placed: pl.DataFrame) -> list[pl.DataFrame]:
         """Read the runs of `placed`, all at once; one by one if that fails, to name the file."""

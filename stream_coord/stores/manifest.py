@@ -10,7 +10,9 @@ their checksums are one file and commit together. It carries a checksum of its o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,7 +30,9 @@ VALUE_COLUMNS = ("start", *FIELDS)
 _FORMAT = 1
 
 
-class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A file's group table as lists, one item per group."""
+
     format: int
     interval: str
     date: date
@@ -79,41 +83,57 @@ def manifest_text(interval: str, day: date, groups: pl.DataFrame) -> str:
     from xxhash import xxh3_64_hexdigest
 
     columns = groups.select("symbol", "rows", "first", "last", "checksum").to_dict(as_series=False)
-    document = msgspec.json.encode(_Manifest(_FORMAT, interval, day, **columns))
+    document = msgspec.json.encode(Manifest(_FORMAT, interval, day, **columns))
     return f"{xxh3_64_hexdigest(document)} {document.decode()}"
 
 
-def parse_manifest(text: str, interval: str, day: date) -> pl.DataFrame:
-    """Return the group table of a manifest.
+def parse_manifest(text: str, interval: str, day: date) -> Manifest:
+    """Return a manifest from its text.
 
     Raises:
         ValueError: `text` is damaged, of another format, or speaks of another interval or date.
     """
-    import polars as pl
     from xxhash import xxh3_64_hexdigest
 
     guard, _, document = text.partition(" ")
     if guard != xxh3_64_hexdigest(document.encode()):
         raise ValueError("its manifest is damaged")
-    manifest = msgspec.json.decode(document, type=_Manifest)
+    manifest = msgspec.json.decode(document, type=Manifest)
     if (manifest.format, manifest.interval, manifest.date) != (_FORMAT, interval, day):
         raise ValueError(
             f"its manifest (format {manifest.format}) is of {manifest.interval} bars of "
             f"{manifest.date}, not of {interval} bars of {day}"
         )
-    schema = _schema()
-    return with_offsets(pl.DataFrame({n: getattr(manifest, n) for n in schema}, schema=schema))
+    return manifest
 
 
-def empty_groups() -> pl.DataFrame:
-    """Return a group table with no rows."""
-    import polars as pl
+def group_tables(manifests: Mapping[str, Manifest]) -> pl.DataFrame:
+    """Return the group tables of many files as one, with the columns ``date`` and ``path`` added.
 
-    return with_offsets(pl.DataFrame(schema=_schema()))
-
-
-def _schema() -> dict[str, pl.DataType]:
+    Args:
+        manifests: Each file's manifest by the file's path.
+    """
     import polars as pl
 
     numbers = dict.fromkeys(("rows", "first", "last"), pl.Int64())
-    return {"symbol": pl.String(), **numbers, "checksum": pl.String()}
+    schema = {"symbol": pl.String(), **numbers, "checksum": pl.String()}
+    # One frame of all lists: a frame a file costs more than reading the file's footer.
+    groups = pl.DataFrame(
+        {
+            name: [*chain.from_iterable(getattr(m, name) for m in manifests.values())]
+            for name in schema
+        },
+        schema=schema,
+    )
+    files = pl.DataFrame(
+        {
+            "date": [manifest.date for manifest in manifests.values()],
+            "path": list(manifests),
+            "groups": [len(manifest.symbol) for manifest in manifests.values()],
+        },
+        schema={"date": pl.Date(), "path": pl.String(), "groups": pl.Int64()},
+    )
+    placed = files.select(pl.col("date", "path").repeat_by("groups")).explode("date", "path")
+    rows = pl.col("rows")
+    offset = (rows.cum_sum() - rows).over("path").alias("offset")
+    return pl.concat([groups, placed], how="horizontal").with_columns(offset)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stream_coord.errors import StoreConflictError, StoreCorruptError, StoreError
 from stream_coord.stores.library_errors import library_errors_as
-from stream_coord.stores.manifest import manifest_text, parse_manifest
+from stream_coord.stores.manifest import group_tables, manifest_text, parse_manifest
 
 DAY = date(2018, 11, 23)
 
@@ -34,10 +34,14 @@ def group_table(rows: list[tuple[str, int, int, int, str]]) -> pl.DataFrame:
 
 @given(tables)
 def test_a_manifest_gives_back_its_group_table(rows: list[tuple[str, int, int, int, str]]) -> None:
-    parsed = parse_manifest(manifest_text("1m", DAY, group_table(rows)), "1m", DAY)
+    manifest = parse_manifest(manifest_text("1m", DAY, group_table(rows)), "1m", DAY)
     offsets = [sum(row[1] for row in rows[:number]) for number in range(len(rows))]
-    assert parsed["offset"].to_list() == offsets
-    assert parsed.drop("offset").equals(group_table(rows))
+    both = group_tables({"a": manifest, "b": manifest})  # offsets begin anew in each file
+    for path in ("a", "b"):
+        parsed = both.filter(path=path)
+        assert parsed["offset"].to_list() == offsets
+        assert parsed["date"].to_list() == [DAY] * len(rows)
+        assert parsed.drop("offset", "date", "path").equals(group_table(rows))
 
 
 def test_every_flipped_bit_of_a_manifest_is_noticed() -> None:
