@@ -7,6 +7,7 @@ the rules for bars are in `stream_coord.compute.validate`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,8 @@ class FileFormat(Protocol):
 def find_files(paths: Iterable[Path], fmt: FileFormat) -> list[Path]:
     """Return the files that `paths` stand for, each once; folders are walked in sorted order.
 
+    The paths returned are absolute and without ``..``: they are what the ledger knows a file by.
+
     Raises:
         UsageError: a path does not exist, or a folder holds no file of the format.
         InputFileError: a path cannot even be looked at.
@@ -87,8 +90,14 @@ def find_files(paths: Iterable[Path], fmt: FileFormat) -> list[Path]:
     for path in paths:
         with file_errors(str(path)):
             for file in _expand(path, fmt):
-                found.setdefault(file.resolve(), file)
+                real = file.resolve()
+                found.setdefault(real, _absolute(file, real))
     return list(found.values())
+
+
+def _absolute(file: Path, real: Path) -> Path:
+    plain = Path(os.path.normpath(file.absolute()))
+    return plain if plain.resolve() == real else real  # a/.. may lead elsewhere if a is a link
 
 
 def _expand(path: Path, fmt: FileFormat) -> list[Path]:
@@ -166,7 +175,7 @@ class TableFormat:
 
         Raises:
             InputFileError: a column is missing, or there twice.
-            UsageError: the symbol is stated in neither way, or in both.
+            UsageError: the symbol is stated in both ways.
         """
         if self.symbol is not None and "symbol" in headers:
             raise UsageError(
@@ -185,7 +194,7 @@ class TableFormat:
                 f"{there} State the right one with --column {next(iter(missing))}=HEADER.",
             )
         if missing:
-            raise UsageError(
+            raise InputFileError(
                 f"{name} has no column 'symbol', and no symbol is stated",
                 f"{there} State --symbol SYMBOL or --column symbol=HEADER.",
             )

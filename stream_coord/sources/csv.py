@@ -50,6 +50,26 @@ class CsvFormat(TableFormat):
                     f"{number!r} is no column number (for {field})",
                     "Without a header, columns are numbered from 1, as in --column volume=6.",
                 )
+        if not self.header:
+            self._check_places()
+
+    def _check_places(self) -> None:
+        """Check that no stated column number is the place of a field that is left out."""
+        places = self._places
+        for field in self.columns:
+            for other in places.keys() - self.columns.keys():
+                if places[field] == places[other]:
+                    raise UsageError(
+                        f"column {places[field]} is stated for {field}, and is that of {other} "
+                        "unless another is stated",
+                        f"State the number of {other} too, with --column {other}=NUMBER.",
+                    )
+
+    @property
+    def _places(self) -> dict[str, int]:
+        """By field the number of its column in a file without a header."""
+        places = {field: place for place, field in enumerate(self.fields, 1)}
+        return places | {field: int(number) for field, number in self.columns.items()}
 
     def matches(self, path: Path) -> bool:
         """Return whether a file has a suffix of CSV files."""
@@ -57,8 +77,8 @@ class CsvFormat(TableFormat):
 
     def parts(self, path: Path, interval: Interval) -> Iterator[Part]:
         """Yield the file, or every member of a zip archive."""
-        for name, load in members(path):
-            yield Part(name, partial(self._read, name, load, interval))
+        for member in members(path):
+            yield Part(member.name, partial(self._read, member.name, member.load, interval))
 
     def _read(self, name: str, load: Callable[[], bytes], interval: Interval) -> RawBars:
         data = to_lines(load(), name)
@@ -94,13 +114,18 @@ class CsvFormat(TableFormat):
         width = next((len(fields) for fields in lines if not isinstance(fields, str)), None)
         if width is None:
             raise InputFileError(f"{name} is not a CSV file: no line of it is text")
-        places = {field: place for place, field in enumerate(self.fields, 1)}
-        places |= {field: int(number) for field, number in self.columns.items()}
+        places = self._places
         field, last = max(places.items(), key=lambda item: item[1])
         if last > width:
             raise InputFileError(
                 f"{name} has {width} columns; {field} should be number {last}",
                 "State the numbers with --column field=NUMBER, or the right --delimiter.",
+            )
+        if last < width and places.keys() != self.columns.keys():
+            raise InputFileError(
+                f"{name} has {width} columns, and only {last} are accounted for",
+                "Which is which is not clear: state the number of every field with "
+                "--column field=NUMBER.",
             )
         positions = {field: place - 1 for field, place in places.items()}
         return data, 1, Layout(width, self.delimiter, positions)

@@ -20,7 +20,7 @@ future         UTC                plain decimals             ``ES.201312``, one 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -32,7 +32,7 @@ from stream_coord.bars import FIELDS, Symbol
 from stream_coord.clock import to_micros
 from stream_coord.errors import InputFileError, SymbolError, UsageError
 from stream_coord.interval import DAY, MINUTE, SECOND, Interval
-from stream_coord.sources.archives import members
+from stream_coord.sources.archives import Member, members
 from stream_coord.sources.base import Part, RawBars, raw_frame
 from stream_coord.sources.lines import Layout, line_texts, read_lines, to_lines
 from stream_coord.sources.times import EPOCHS, check_zone, epoch_text_times, local_times
@@ -82,12 +82,15 @@ class LeanFormat:
         """Yield the zip's members."""
         origin = _Origin.of(path)
         if origin.interval != interval:
-            raise UsageError(f"{path} holds bars of {origin.interval}, not of {interval}")
+            raise InputFileError(
+                f"{path} holds bars of {origin.interval}, not of {interval}",
+                f"Import it by itself with --interval {origin.interval}.",
+            )
         zone = self._zone(origin, path)
-        for name, load in members(path):
+        for member in members(path):
             if not is_zipfile(path):
                 raise InputFileError(f"{path} is not a zip archive")
-            yield Part(name, partial(self._read, name, load, origin, zone))
+            yield Part(member.name, partial(self._read, member, origin, zone))
 
     def _zone(self, origin: _Origin, path: Path) -> str:
         home = "America/New_York" if origin.market == "usa" else None
@@ -99,32 +102,35 @@ class LeanFormat:
             )
         return zone
 
-    def _symbol(self, origin: _Origin, name: str) -> Symbol:
+    def _symbol(self, origin: _Origin, member: Member) -> Symbol:
         if self.symbol is not None:
-            if "!" in name:
+            if not member.alone:
                 raise UsageError(
-                    f"one symbol is stated, and {name} is one of several contracts",
+                    f"one symbol is stated, and {member.name} is one of several contracts",
                     "Leave out --symbol.",
                 )
             return self.symbol
         if origin.kind != "future":
             return origin.symbol
-        expiry = _EXPIRY.search(name)
+        expiry = _EXPIRY.search(member.file_name)
         if expiry is None:
-            raise InputFileError(f"{name} does not name its expiry, as ..._trade_201312.csv does")
+            raise InputFileError(
+                f"{member.path}!{member.file_name} does not name its expiry, "
+                "as ..._trade_201312.csv does"
+            )
         return Symbol.parse(f"{origin.symbol}.{expiry[1]}")
 
-    def _read(self, name: str, load: Callable[[], bytes], origin: _Origin, zone: str) -> RawBars:
-        lines = to_lines(load(), name)
+    def _read(self, member: Member, origin: _Origin, zone: str) -> RawBars:
+        lines = to_lines(member.load(), member.name)
         table = read_lines(lines, _LAYOUT)
         if not table["reason"].null_count():
             raise InputFileError(
-                f"{name} is no LEAN file: no line of it has {_LAYOUT.width} fields"
+                f"{member.name} is no LEAN file: no line of it has {_LAYOUT.width} fields"
             )
         if origin.kind == "equity":
             table = table.with_columns(_in_dollars(table))
         times = _day_times(table["time"], origin.midnight, zone)
-        frame = raw_frame(table, times, symbol=self._symbol(origin, name))
+        frame = raw_frame(table, times, symbol=self._symbol(origin, member))
         return RawBars(frame, partial(line_texts, lines))
 
 

@@ -137,6 +137,8 @@ def _read_plain(chunk: bytes, layout: Layout, first: int) -> pl.DataFrame | None
 
     if b'"' in chunk or b"\0" in chunk or not chunk.isascii():
         return None
+    if chunk.endswith(layout.delimiter.encode()):
+        return None  # polars forgives an empty field too many at the end of the data
     rows = chunk.count(b"\n") + (not chunk.endswith(b"\n"))
     separators = chunk.count(layout.delimiter.encode())
     # polars refuses a line that is too long (if it must read all columns), but not one that is too

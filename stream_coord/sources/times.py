@@ -113,7 +113,7 @@ def text_times(text: pl.Series, time_format: str, tz: str | None) -> pl.DataFram
         rest = _where(text, f"^{_CLOCK}{_OFFSET}$") if local.null_count() else text.clear(len(text))
         return _placed(local, _parse(rest, [iso + _ANY_OFFSET for iso in _ISO]), text, tz)
     pattern = _dialect(time_format).replace("%z", _ANY_OFFSET)
-    times, none = _parse(text, [pattern]), _parse(text.clear(len(text)), [])
+    times, none = _parse_seconds(text, pattern), _parse(text.clear(len(text)), [])
     return _placed(*((none, times) if "%z" in time_format else (times, none)), text, tz)
 
 
@@ -137,6 +137,18 @@ def _parse(text: pl.Series, patterns: Sequence[str]) -> pl.Series:
         times = rest.str.to_datetime(pattern, time_unit="us", strict=False).cast(pl.Int64)
         found = pl.select(pl.coalesce(found, times)).to_series()
     return found
+
+
+def _parse_seconds(text: pl.Series, pattern: str) -> pl.Series:
+    """Return what `_parse` does, and null for a second 60: the parser takes the next minute."""
+    import polars as pl
+
+    times = _parse(text, [pattern])
+    leap = pattern.replace("%T", "%H:%M:%S").replace("%S", "60")
+    if leap == pattern:
+        return times
+    is_leap = _parse(_where(text, "60"), [leap]).is_not_null()
+    return pl.select(pl.when(~is_leap).then(times)).to_series()
 
 
 def _placed(local: pl.Series, utc: pl.Series, text: pl.Series, tz: str | None) -> pl.DataFrame:

@@ -123,21 +123,23 @@ def same(left: float | None, right: float | None) -> bool:
 @given(
     lines=files(),
     newline=st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    ended=st.booleans(),
     size=st.integers(0, 60),
     layout=st.sampled_from(LAYOUTS),
 )
-@example([b"1,1,2,3", b"1,1,2"], b"\n", 0, LAYOUTS[1])
-@example([b"7,1 ,2,3"], b"\n", 0, LAYOUT)
-@example([b'"7",1,2,3'], b"\n", 0, LAYOUT)
-@example([b"7\0,1,2,3"], b"\n", 0, LAYOUT)
-@example([b"\xef\xbb\xbf\xef\xbb\xbf1,1,2,3"], b"\n", 0, LAYOUT)
-@example([b"1,1,2,3", b"1,1,2,3,4", b"1,1,2", b"1,1,2,3"], b"\n", 0, LAYOUTS[1])
+@example([b"1,1,2,3", b"1,1,2"], b"\n", True, 0, LAYOUTS[1])
+@example([b"7,1 ,2,3"], b"\n", True, 0, LAYOUT)
+@example([b'"7",1,2,3'], b"\n", True, 0, LAYOUT)
+@example([b"7\0,1,2,3"], b"\n", True, 0, LAYOUT)
+@example([b"\xef\xbb\xbf\xef\xbb\xbf1,1,2,3"], b"\n", True, 0, LAYOUT)
+@example([b"1,1,2,3", b"1,1,2,3,4", b"1,1,2", b"1,1,2,3"], b"\n", True, 0, LAYOUTS[1])
+@example([b"1,1,2,3", b"1,1,2", b"1,1,2,3,"], b"\n", False, 0, LAYOUTS[1])
 @settings(max_examples=200, deadline=None)
 def test_every_line_is_read_as_by_the_plainest_means(
-    lines: list[bytes], newline: bytes, size: int, layout: Layout
+    lines: list[bytes], newline: bytes, ended: bool, size: int, layout: Layout
 ) -> None:
     """Line by line, whatever the lines and the size from which they are read one by one."""
-    data = newline.join(lines) + newline
+    data = newline.join(lines) + newline * ended
     expected = expected_rows(data, layout)
     if not expected:
         return

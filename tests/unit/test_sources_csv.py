@@ -16,6 +16,8 @@ from stream_coord.bars import FIELDS, Symbol
 from stream_coord.clock import parse_moment
 from stream_coord.errors import InputFileError, UsageError
 from stream_coord.interval import MINUTE, Interval
+from stream_coord.sources import archives
+from stream_coord.sources.archives import file_errors
 from stream_coord.sources.base import RawBars, find_files
 from stream_coord.sources.csv import CsvFormat
 
@@ -158,6 +160,17 @@ def test_bad_lines_do_not_stop_the_others(write: Write) -> None:
     ]
 
 
+def test_a_torn_last_line_does_not_make_up_for_one_before(write: Write) -> None:
+    """One field too many at the very end, and one too few in the middle: neither is a row."""
+    text = (
+        "symbol,time,open,high,low,close,volume,trades,vwap\n"
+        "A,2018-11-23 10:00,5,9,1,5,100,7,5.1\n"
+        "A,2018-11-23 10:01,5,9,1,5,7,5.1\n"
+        "A,2018-11-23 10:02,5,9,1,5,100,7,5.1,"
+    )
+    assert reasons(read(write("a.csv", text))) == [None, "bad-line", "bad-line"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", " ", "x", "0x10", "1_000", '"1,000"', "1.2.3", "1e", "--1", "$5", "1d", "\u0661", "1 2"],
@@ -209,7 +222,7 @@ def test_wrong_columns_are_named(write: Write, header: str, message: str) -> Non
 
 
 def test_a_symbol_is_stated_in_exactly_one_way(write: Write) -> None:
-    with pytest.raises(UsageError, match=r"no column 'symbol', and no symbol is stated"):
+    with pytest.raises(InputFileError, match=r"no column 'symbol', and no symbol is stated"):
         read(write("a.csv", HEADER.replace("symbol", "x") + LINE))
     with pytest.raises(UsageError, match=r"one symbol is stated too"):
         read(write("b.csv", HEADER + LINE), CsvFormat(label="open", tz="UTC", symbol=SPY))
@@ -239,6 +252,22 @@ def test_impossible_statements_are_wrong_usage(write: Write) -> None:
         read(write("a.csv", HEADER + LINE), CsvFormat(label="open"))
     with pytest.raises(InputFileError, match="has 7 columns; volume should be number 9"):
         read(write("a.csv", LINE), CsvFormat(label="open", header=False, columns={"volume": "9"}))
+
+
+def test_without_header_a_number_is_for_one_field_alone(write: Write) -> None:
+    """A stated number that is another field's default place, or columns of unknown meaning."""
+    with pytest.raises(UsageError, match=r"column 6 is stated for volume, and is that of close"):
+        CsvFormat(label="open", tz="UTC", header=False, columns={"volume": "6"})
+    fmt = CsvFormat(label="open", tz="UTC", header=False, columns={"volume": "6", "close": "7"})
+    assert read(write("a.csv", LINE), fmt).frame.select("close", "volume").rows() == [(100, 11)]
+    longer = write("b.csv", LINE.rstrip() + ",7\n")
+    with pytest.raises(InputFileError, match=r"has 8 columns, and only 7 are accounted for"):
+        read(longer, fmt)
+    every = {field: str(n) for n, field in enumerate(("symbol", "time", *FIELDS), 1)}
+    stated = CsvFormat(label="open", tz="America/New_York", header=False, columns=every)
+    assert read(longer, stated).frame.rows() == [
+        ("SPY", HALF_PAST_NINE, 10, 12, 9, 11, 100, 1, None)
+    ]
 
 
 def test_one_column_may_be_several_prices(write: Write) -> None:
@@ -275,6 +304,33 @@ def test_every_member_of_a_zip_is_a_part(write: Write) -> None:
     assert only.name == str(path.with_name("b.zip"))
 
 
+def test_hidden_files_in_a_zip_are_no_parts(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    names = ("d/__MACOSX/._b.csv", "d/.DS_Store", "__MACOSX/b.csv", ".b.csv", "d/.e/b.csv")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.mkdir("d")
+        for name in names:
+            archive.writestr(name, HEADER + LINE)
+    (member,) = archives.members(path)
+    assert (member.name, member.file_name, member.alone) == (str(path), "d/.e/b.csv", True)
+
+
+def test_what_is_too_big_to_unpack_fails_alone(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("a.zip", zipped(big=HEADER + LINE * 100, small=HEADER + LINE))
+    monkeypatch.setattr(archives, "MOST_BYTES", len(HEADER + LINE))
+    big, small = NEW_YORK.parts(path, ONE_MINUTE)
+    with pytest.raises(InputFileError, match=r"a\.zip!big\.csv would be 3639 bytes unpacked"):
+        big.read()
+    assert len(small.read().frame) == 1
+    with (
+        pytest.raises(InputFileError, match=r"a\.csv does not fit into memory"),
+        file_errors("a.csv"),
+    ):
+        raise MemoryError
+
+
 def damaged_zip() -> bytes:
     packed = bytearray(zipped(a=HEADER + LINE * 50))
     packed[60] ^= 0xFF
@@ -284,7 +340,7 @@ def damaged_zip() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(HEADER.encode())[:-9], "cannot be unpacked"),
+        (gzip.compress(HEADER.encode(), mtime=0)[:-9], "cannot be unpacked"),
         (b"\x1f\x8b" + b"x" * 50, "cannot be"),
         (zipped(a=HEADER + LINE)[:-30], "cannot be unpacked"),
         (damaged_zip(), "cannot be unpacked"),
@@ -323,6 +379,25 @@ def test_folders_are_walked_in_order_and_files_taken_once(write: Write, tmp_path
     files = find_files([tmp_path, tmp_path / "b.csv", Path(other)], NEW_YORK)
     assert files == sorted(tmp_path / name for name in names)
     assert find_files([tmp_path / "h.csv.bak"], NEW_YORK) == [tmp_path / "h.csv.bak"]
+
+
+def test_a_file_has_one_name_from_wherever_it_is_named(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An absolute one without ``..``; and where a link makes ``..`` another folder, a true one."""
+    (tmp_path / "sub" / "deep").mkdir(parents=True)
+    expected = [write("a.csv", "")]
+    monkeypatch.chdir(tmp_path / "sub")
+    assert find_files([Path("../a.csv")], NEW_YORK) == expected
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.csv", "./a.csv", "sub/../a.csv", str(tmp_path / "a.csv")):
+        (found,) = find_files([Path(name)], NEW_YORK)
+        assert str(found) == str(expected[0])
+    beside = write("sub/a.csv", "")
+    (tmp_path / "link").symlink_to(tmp_path / "sub" / "deep")
+    assert find_files([Path("link/../a.csv")], NEW_YORK) == [beside]
+    (tmp_path / "other").symlink_to(tmp_path / "sub")
+    assert find_files([Path("other")], NEW_YORK) == [tmp_path / "other" / "a.csv"]
 
 
 def test_paths_that_lead_nowhere_are_wrong_usage(tmp_path: Path) -> None:

@@ -82,6 +82,21 @@ def test_a_future_has_a_member_per_expiry(tmp_path: Path) -> None:
         next(parts).read()
 
 
+@pytest.mark.parametrize("symbol", [None, Symbol.parse("TEST")])
+def test_a_single_contract_is_named_by_its_member(tmp_path: Path, symbol: Symbol | None) -> None:
+    """Whatever the path is called."""
+    path = write(
+        tmp_path / "wow!",
+        "future/cme/minute/es/20131006_trade.zip",
+        ("20131006_es_minute_trade_201312.csv", "79200000,1676.75,1677.25,1673.5,1675.25,1884\n"),
+    )
+    frame = read(path, LeanFormat(symbol=symbol)).frame
+    assert frame["symbol"].to_list() == [symbol or "ES.201312"]
+    nameless = write(tmp_path, "future/cme/minute/nq/20131006_trade.zip", ("x.csv", LINE))
+    with pytest.raises(InputFileError, match=r"trade\.zip!x\.csv does not name its expiry"):
+        read(nameless)
+
+
 def test_prices_are_the_closest_doubles(tmp_path: Path) -> None:
     """As if the decimals had been written: n / 10000, not n * 0.0001; also in a file of one row."""
     prices = range(1, 20_000, 7)
@@ -154,7 +169,7 @@ def test_a_market_of_unknown_zone_needs_one_stated(tmp_path: Path) -> None:
 
 def test_the_interval_is_that_of_the_path(tmp_path: Path) -> None:
     path = write(tmp_path, SPY)
-    with pytest.raises(UsageError, match="holds bars of 1m, not of 5m"):
+    with pytest.raises(InputFileError, match="holds bars of 1m, not of 5m"):
         next(LEAN.parts(path, Interval.parse("5m")))
     seconds = write(tmp_path, SPY.replace("minute", "second"), ("x.csv", "1000,1,1,1,1,1"))
     (part,) = LEAN.parts(seconds, Interval.parse("1s"))
@@ -204,6 +219,16 @@ def test_a_folder_is_walked_day_by_day(tmp_path: Path) -> None:
     paths = [write(tmp_path, f"equity/usa/minute/{name}") for name in names]
     write(tmp_path, "equity/usa/minute/spy/20131008_quote.zip")
     assert find_files([tmp_path], LEAN) == [paths[1], paths[2], paths[0]]
+
+
+def test_a_file_may_be_named_from_a_folder_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, SPY)
+    (beside := path.parents[1] / "aig").mkdir()
+    monkeypatch.chdir(beside)
+    (found,) = find_files([Path("../spy")], LEAN)
+    assert read(found).frame["symbol"].to_list() == ["SPY"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real bars at {REAL} (SC_REAL_DATA)")

@@ -142,7 +142,7 @@ def test_what_is_not_stated_is_not_guessed(tmp_path: Path) -> None:
         read(tmp_path, table(time=to_micros(MOMENT)))
     with pytest.raises(UsageError, match="no time zone is stated"):
         read(tmp_path, table(time=MOMENT.replace(tzinfo=None)))
-    with pytest.raises(UsageError, match="no symbol is stated"):
+    with pytest.raises(InputFileError, match="no symbol is stated"):
         read(tmp_path, table().drop("symbol"))
     with pytest.raises(InputFileError, match=r"no column 'close'.*\n.*symbol, time, open"):
         read(tmp_path, table().drop("close"))
