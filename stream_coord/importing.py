@@ -1,9 +1,9 @@
 """Importing files into a store: every row is stored, a duplicate, a revision or a reject.
 
-Files are read one by one. As long as no two of them hold bars of one symbol and UTC date, they
-share a commit, so that many small files are few commits; what is said of a file does not depend on
-it. The ledger hears of a file before the store commits it (pending) and after (sealed), so that
-whatever happens in between is known.
+Files are read one by one and stored in batches, so that many small files are few commits. Of the
+rows of one key in a batch the last one wins, whichever file it is from; those before it count as
+duplicates of their own files. The ledger hears of a file before the store commits it (pending) and
+after (sealed), so that whatever happens in between is known.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,12 +22,12 @@ from stream_coord.bars import COLUMNS
 from stream_coord.clock import Clock
 from stream_coord.compute.validate import collapse, validate
 from stream_coord.errors import InputFileError, LedgerError, StreamCoordError
-from stream_coord.interval import DAY, Interval
+from stream_coord.interval import Interval
 from stream_coord.sources.base import FileFormat, Part, RawBars, find_files
 from stream_coord.stores.base import BarStore, WriteOutcome
 from stream_coord.stores.ledger import FileRecord, Ledger, Outcome
 from stream_coord.stores.ledger_schema import COUNTS, storable
-from stream_coord.stores.merge import empty_outcome, start_date
+from stream_coord.stores.merge import FATES, KEY, empty_outcome, start_date
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 2_000_000
 BATCH_FILES = 2_000
-_FATES = ("stored", "duplicates", "revised", "rejected")
 EXAMPLES = 2
 """How many rejects of each reason a summary shows."""
 
@@ -109,11 +109,11 @@ class ImportSummary:
     Attributes:
         rows: Rows in all files that could be read.
         stored: Rows with a new key.
-        duplicates: Rows equal to a stored bar, or followed by one of the same key in their file.
+        duplicates: Rows equal to a stored bar, or followed by one of the same key in their batch.
         superseded: Those of the duplicates whose values differ from what follows.
         revised: Rows that replaced other values of a stored key.
         rejected: Rows that are no bars.
-        out_of_session: Bars (one a key and file) outside the calendar's regular hours.
+        out_of_session: Bars (one a key and batch) outside the calendar's regular hours.
         files: The same for each file; the members of an archive count as files.
         failed: Files that could not be read; nothing of them was imported.
         rejects_by_reason: Numbers of rejects, most first.
@@ -144,6 +144,10 @@ def import_files(
 
     A file that cannot be read fails alone: the others are imported, and the summary names it. On
     an interrupt, the files committed so far stay, whole, and nothing of any other.
+
+    Rows of one key collapse, the last one wins, within a batch of `BATCH_FILES` files or
+    `BATCH_ROWS` rows (a larger file is a batch by itself). In a larger import, a row of a key that
+    an earlier batch stored with other values is a revision, as if it came in an import of its own.
 
     Args:
         paths: Files; or folders, of which all files of the format are taken.
@@ -202,7 +206,6 @@ class _Job:
         self._target = target
         self._batch: list[_Waiting] = []
         self._batch_rows = 0
-        self._days: set[tuple[str, int]] = set()
         self._files: list[FileRecord] = []
         self._reasons: Counter[str] = Counter()
         self._examples: list[RejectExample] = []
@@ -221,13 +224,11 @@ class _Job:
         except InputFileError as error:
             self._fail(part.name, error)
             return
-        rows, days = len(raw.frame), _days(raw.frame)
-        full = self._batch_rows + rows > BATCH_ROWS or len(self._batch) >= BATCH_FILES
-        if full or not self._days.isdisjoint(days):
+        rows = len(raw.frame)
+        if self._batch_rows + rows > BATCH_ROWS or len(self._batch) >= BATCH_FILES:
             self.flush()
         self._batch.append(_Waiting(storable(part.name), raw))
         self._batch_rows += rows
-        self._days |= days
         self.rows += rows
 
     def _fail(self, name: str, error: InputFileError) -> None:
@@ -239,22 +240,26 @@ class _Job:
             return
         judged = _judge(self._batch, self._target)
         recorded: list[FileRecord] = []
+        last: WriteOutcome | None = None
 
         def record(outcome: WriteOutcome) -> None:
+            nonlocal last
+            if last is not None and _same(outcome, last):  # a retry that has nothing new to tell
+                return
             recorded[:] = judged.records(outcome, self._fmt.name)
             revisions = judged.revisions(outcome)
             self._target.ledger.record_files(self.id, recorded, revisions, judged.rejects)
+            last = outcome
 
-        outcome = empty_outcome()
         if len(judged.bars):
             bars = judged.bars.select(COLUMNS)
-            outcome = self._target.store.write(self._target.interval, bars, before_commit=record)
-        if not recorded:  # nothing was to be committed
-            record(outcome)
+            self._target.store.write(self._target.interval, bars, before_commit=record)
+        else:
+            record(empty_outcome())
         self._target.ledger.seal_files(self.id, [file.path for file in recorded])
         self._files += recorded
         self._count_rejects(judged.rejects)
-        self._batch, self._batch_rows, self._days = [], 0, set()
+        self._batch, self._batch_rows = [], 0
 
     def _count_rejects(self, rejects: pl.DataFrame) -> None:
         for (reason,), rows in rejects.group_by("reason", maintain_order=True):
@@ -277,21 +282,21 @@ class _Job:
         )
 
 
-def _days(frame: pl.DataFrame) -> set[tuple[str, int]]:
-    """Return the symbols and UTC days (since the epoch) of raw bars, good or bad."""
-    import polars as pl
-
-    return set(frame.select("symbol", pl.col("start") // DAY).drop_nulls().unique().iter_rows())
+def _same(one: WriteOutcome, other: WriteOutcome) -> bool:
+    """Return whether two outcomes of one write are equal; a store never forgets a key."""
+    return one.counts.equals(other.counts) and one.revisions.equals(other.revisions)
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """A batch, judged; no two of its files have bars of one symbol and UTC date.
+    """A batch, judged and collapsed.
 
     Attributes:
         paths: The files' paths; ``file`` in the frames is a position in it.
         bars: A bar frame, and ``file``.
-        owners: Which ``file`` has the bars of each ``symbol`` and UTC ``date``.
+        owners: Which ``file`` has the bars of a ``symbol`` and UTC ``date``, where it is only one:
+            the store's counts are enough for these.
+        shared: All other bars' ``symbol``, ``start`` and ``file``.
         superseded: As in `Collapsed`, and ``file``.
         rejects: As the ledger wants them.
         tallies: Of each count in a `FileRecord` that is known before the store has seen the bars,
@@ -301,6 +306,7 @@ class _Judged:
     paths: pl.Series
     bars: pl.DataFrame
     owners: pl.DataFrame
+    shared: pl.DataFrame
     superseded: pl.DataFrame
     rejects: pl.DataFrame
     tallies: dict[str, NDArray[np.int64]]
@@ -308,10 +314,11 @@ class _Judged:
     def records(self, outcome: WriteOutcome, format_name: str) -> list[FileRecord]:
         """Return what became of every file's rows."""
         counts = outcome.counts.join(self.owners, on=("symbol", "date"))
+        fates = self.shared.join(outcome.fates, on=KEY)
         tallies = dict(self.tallies)
-        for fate in ("stored", "duplicates", "revised"):
-            tallies[fate] = tallies.get(fate, 0) + _per_file(counts, len(self.paths), fate)
-        missing = tallies["rows"] - sum(tallies[fate] for fate in _FATES)
+        for frame, fate in product((counts, fates), FATES):
+            tallies[fate] = tallies.get(fate, 0) + _per_file(frame, len(self.paths), fate)
+        missing = tallies["rows"] - sum(tallies[fate] for fate in (*FATES, "rejected"))
         if missing.any():
             raise StreamCoordError(
                 f"internal error: {missing[missing != 0][0]} rows of "
@@ -327,8 +334,7 @@ class _Judged:
         """Return the superseded and the revised rows, as the ledger wants them."""
         import polars as pl
 
-        dated = outcome.revisions.with_columns(start_date().alias("date"))
-        revised = dated.join(self.owners, on=("symbol", "date")).drop("date")
+        revised = outcome.revisions.join(self.bars.select(*KEY, "file"), on=KEY)
         both = pl.concat(
             [
                 self.superseded.with_columns(kind=pl.lit("superseded")),
@@ -364,12 +370,16 @@ def _judge(batch: Sequence[_Waiting], target: ImportTarget) -> _Judged:
         for (n,), rows in rejects.group_by("file", maintain_order=True)
         for text in batch[n].raw.raw(rows["row"].to_list())
     ]
+    dated = bars.select(*KEY, "file", start_date().alias("date"))
+    days = dated.select("symbol", "date", "file").unique()
+    owners = days.unique(("symbol", "date"), keep="none")
     paths = pl.Series([waiting.path for waiting in batch])
     known = {"path": paths.gather(rejects["file"]), "raw": pl.Series(texts, dtype=pl.String)}
     return _Judged(
         paths=paths,
         bars=bars,
-        owners=bars.select("symbol", start_date().alias("date"), "file").unique(),
+        owners=owners,
+        shared=dated.join(owners, on=("symbol", "date"), how="anti").select(*KEY, "file"),
         superseded=collapsed.superseded,
         rejects=rejects.with_columns(**known).drop("file"),
         tallies=tallies,

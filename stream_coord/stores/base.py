@@ -26,10 +26,14 @@ class WriteOutcome:
         revisions: The revised rows: ``symbol``, ``start``, the values that were stored as
             ``old_open, old_high, old_low, old_close, old_volume`` and the new ones as ``open`` ...
             ``volume``.
+        fates: One row per row of the write, in any order: ``symbol``, ``start``, and of the
+            Booleans ``stored``, ``duplicates`` and ``revised`` one that is true. The counts sum
+            them up.
     """
 
     counts: pl.DataFrame
     revisions: pl.DataFrame
+    fates: pl.DataFrame
 
     @property
     def stored(self) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 KEY = ("symbol", "start")
+FATES = ("stored", "duplicates", "revised")
 _FIRST = to_micros(datetime.min.replace(tzinfo=UTC))
 _LAST = to_micros(datetime.max.replace(tzinfo=UTC))
 
@@ -50,17 +51,14 @@ def merge_bars(stored: pl.DataFrame, new: pl.DataFrame) -> Merge:
     joined = new.join(stored.rename(old), on=KEY, how="left", maintain_order="left")
     known = pl.col("old_open").is_not_null()
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(old[name])) for name in FIELDS)
+    fates = joined.select(*KEY, stored=~known, duplicates=known & same, revised=known & ~same)
     counts = (
-        joined.group_by("symbol", start_date().alias("date"), maintain_order=True)
-        .agg(
-            stored=(~known).sum().cast(pl.Int64),
-            duplicates=(known & same).sum().cast(pl.Int64),
-            revised=(known & ~same).sum().cast(pl.Int64),
-        )
+        fates.group_by("symbol", start_date().alias("date"), maintain_order=True)
+        .agg(pl.col(FATES).sum().cast(pl.Int64))
         .sort("symbol", "date")
     )
-    revisions = joined.filter(known & ~same).select(*KEY, *old.values(), *FIELDS)
-    return Merge(_union(stored, new), WriteOutcome(counts, revisions))
+    revisions = joined.filter(fates["revised"]).select(*KEY, *old.values(), *FIELDS)
+    return Merge(_union(stored, new), WriteOutcome(counts, revisions, fates))
 
 
 def join_outcomes(outcomes: list[WriteOutcome]) -> WriteOutcome:
@@ -70,18 +68,22 @@ def join_outcomes(outcomes: list[WriteOutcome]) -> WriteOutcome:
     empty = empty_outcome()
     counts = pl.concat([empty.counts, *(outcome.counts for outcome in outcomes)])
     revisions = pl.concat([empty.revisions, *(outcome.revisions for outcome in outcomes)])
-    return WriteOutcome(counts.sort("symbol", "date"), revisions.sort(KEY))
+    fates = pl.concat([empty.fates, *(outcome.fates for outcome in outcomes)])
+    return WriteOutcome(counts.sort("symbol", "date"), revisions.sort(KEY), fates)
 
 
 def empty_outcome() -> WriteOutcome:
     """Return the outcome of a write without rows."""
     import polars as pl
 
-    numbers = dict.fromkeys(("stored", "duplicates", "revised"), pl.Int64())
+    key = {"symbol": pl.String(), "start": pl.Int64()}
+    numbers = dict.fromkeys(FATES, pl.Int64())
     counts = pl.DataFrame(schema={"symbol": pl.String(), "date": pl.Date(), **numbers})
     values = dict.fromkeys((*(f"old_{name}" for name in FIELDS), *FIELDS), pl.Float64())
-    revisions = pl.DataFrame(schema={"symbol": pl.String(), "start": pl.Int64(), **values})
-    return WriteOutcome(counts, revisions)
+    revisions = pl.DataFrame(schema={**key, **values})
+    return WriteOutcome(
+        counts, revisions, pl.DataFrame(schema={**key, **dict.fromkeys(FATES, pl.Boolean())})
+    )
 
 
 def normal_frame(bars: pl.DataFrame) -> pl.DataFrame:

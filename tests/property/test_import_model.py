@@ -29,13 +29,14 @@ from stream_coord.stores.ledger import FileRecord, open_ledger
 MIDNIGHT = parse_moment("2018-11-23T00:00:00Z")
 CSV = CsvFormat(label="open", time_format="epoch-us")
 
+NAMES = ("rows", "stored", "duplicates", "superseded", "revised", "rejected", "out_of_session")
 Key = tuple[str, int]
 Values = tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
-    """A line of a file; `values` of a bad one are None."""
+    """A line of a file, equal to itself alone; `values` of a bad one are None."""
 
     text: str
     key: Key
@@ -66,20 +67,31 @@ class Model:
     bars: dict[Key, Values] = field(default_factory=dict)
     revisions: Counter[tuple[Key, Values, Values]] = field(default_factory=Counter)
 
-    def add(self, rows: Sequence[Row]) -> tuple[int, ...]:
-        """Add a file; return what became of its rows, as `counts` has it."""
-        good = [(row.key, row.values) for row in rows if row.values is not None]
-        last = dict(good)
-        superseded = sum(values != last[key] for key, values in good)
-        stored = sum(key not in self.bars for key in last)
-        revised = [k for k, new in last.items() if k in self.bars and self.bars[k] != new]
-        for key in revised:
-            self.revisions[key, self.bars[key], last[key]] += 1
-        self.bars |= last
-        duplicates = len(good) - stored - len(revised)
-        early = sum(start < MIDNIGHT for _, start in last)
-        rejected = len(rows) - len(good)
-        return len(rows), stored, duplicates, superseded, len(revised), rejected, early
+    def add(self, batch: Sequence[Sequence[Row]]) -> list[tuple[int, ...]]:
+        """Add files at once; return what became of the rows of each, as `counts` has it."""
+        last = {row.key: row for file in batch for row in file if row.values is not None}
+        before = dict(self.bars)
+        return [self._add_file(file, last, before) for file in batch]
+
+    def _add_file(
+        self, rows: Sequence[Row], last: dict[Key, Row], before: dict[Key, Values]
+    ) -> tuple[int, ...]:
+        found = Counter[str](dict.fromkeys(NAMES[1:], 0))
+        for row in rows:
+            old = before.get(row.key)
+            if row.values is None:
+                found["rejected"] += 1
+            elif row is not last[row.key]:
+                found["duplicates"] += 1
+                found["superseded"] += row.values != last[row.key].values
+            else:
+                found["out_of_session"] += row.key[1] < MIDNIGHT
+                fate = "stored" if old is None else "duplicates" if old == row.values else "revised"
+                found[fate] += 1
+                if old is not None and fate == "revised":
+                    self.revisions[row.key, old, row.values] += 1
+                self.bars[row.key] = row.values
+        return len(rows), *(found[name] for name in NAMES[1:])
 
 
 class FromMidnight:
@@ -109,12 +121,13 @@ class DictStore:
         keys = bars.select("symbol", "start").rows()
         assert keys == sorted(set(keys))
         counts: dict[tuple[str, date], list[int]] = {}
-        revisions = []
+        revisions, fates = [], []
         for symbol, start, *values in bars.iter_rows():
             old = self.bars.get((symbol, start))
             fate = 0 if old is None else 1 if old == tuple(values) else 2
             day = counts.setdefault((symbol, from_micros(start).date()), [0, 0, 0])
             day[fate] += 1
+            fates.append((symbol, start, *(fate == n for n in range(3))))
             if old is not None and fate == 2:
                 revisions.append((symbol, start, *old, *values))
         outcome = WriteOutcome(
@@ -131,6 +144,12 @@ class DictStore:
                     **{f"old_{name}": pl.Float64 for name in FIELDS},
                     **dict.fromkeys(FIELDS, pl.Float64),
                 },
+                orient="row",
+            ),
+            pl.DataFrame(
+                fates,
+                schema={"symbol": pl.String, "start": pl.Int64}
+                | dict.fromkeys(("stored", "duplicates", "revised"), pl.Boolean),
                 orient="row",
             ),
         )
@@ -162,15 +181,19 @@ class DictStore:
 
 
 def counts(record: FileRecord) -> tuple[int, ...]:
-    return (
-        record.rows,
-        record.stored,
-        record.duplicates,
-        record.superseded,
-        record.revised,
-        record.rejected,
-        record.out_of_session,
-    )
+    return tuple(getattr(record, name) for name in NAMES)
+
+
+def in_batches(files: list[list[Row]], most_files: int, most_rows: int) -> list[list[list[Row]]]:
+    """Cut files into batches of at most so many files, and of so many rows or one file."""
+    batches: list[list[list[Row]]] = []
+    for file in files:
+        room = bool(batches) and len(batches[-1]) < most_files
+        if room and sum(map(len, batches[-1])) + len(file) <= most_rows:
+            batches[-1].append(file)
+        else:
+            batches.append([file])
+    return batches
 
 
 @contextmanager
@@ -201,7 +224,11 @@ def test_imports_do_what_a_dict_does(
                 store, ledger, FromMidnight(), Interval(MINUTE), FixedClock(MIDNIGHT + DAY)
             )
             for _ in range(2):
-                expected = [model.add(file) for file in files]
+                expected = [
+                    file
+                    for batch in in_batches(files, batch_files, batch_rows)
+                    for file in model.add(batch)
+                ]
                 summary = import_files(paths, CSV, target)
                 assert [counts(file) for file in summary.files] == expected
                 assert store.bars == model.bars

@@ -43,6 +43,12 @@ def test_new_bars_win_and_every_row_is_counted() -> None:
     assert merge.outcome.revisions.rows() == [
         ("A", MINUTE, 2.0, 2.0, 2.0, 2.0, 100.0, 2.5, 2.5, 2.5, 2.5, 100.0)
     ]
+    assert sorted(merge.outcome.fates.rows()) == [
+        ("A", MINUTE, False, False, True),
+        ("A", DAY, True, False, False),
+        ("B", 0, False, True, False),
+        ("C", 0, True, False, False),
+    ]
     assert merge.changed_symbols == ["A", "C"]
 
 
@@ -68,6 +74,13 @@ def test_outcome_frames_have_their_columns_even_when_empty() -> None:
             *("symbol", "start", "old_open", "old_high", "old_low", "old_close", "old_volume"),
             *("open", "high", "low", "close", "volume"),
         ]
+        assert dict(empty.fates.schema) == {
+            "symbol": pl.String,
+            "start": pl.Int64,
+            "stored": pl.Boolean,
+            "duplicates": pl.Boolean,
+            "revised": pl.Boolean,
+        }
         assert (empty.stored, empty.duplicates, empty.revised) == (0, 0, 0)
 
 

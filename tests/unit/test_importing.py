@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from stream_coord import importing
-from stream_coord.bars import Symbol
+from stream_coord.bars import COLUMNS, Symbol
 from stream_coord.calendars import open_calendar
 from stream_coord.clock import FixedClock, parse_moment
 from stream_coord.errors import StreamCoordError, UsageError
@@ -191,7 +192,7 @@ def test_importing_a_file_again_changes_nothing(place: Place) -> None:
     assert place.ledger.rejects().height == 1
 
 
-def test_files_that_share_no_symbol_and_day_share_a_commit(place: Place) -> None:
+def test_files_share_a_commit(place: Place) -> None:
     paths = [place.csv(f"{n:02}.csv", f"S{n} 1 5", f"S{n} 2 5", f"S{n} x 5") for n in range(30)]
     summary = place.run(*paths)
     assert place.store.writes == 1
@@ -200,8 +201,8 @@ def test_files_that_share_no_symbol_and_day_share_a_commit(place: Place) -> None
     assert len(place.bars()) == 60
 
 
-def test_a_bar_in_two_files_is_a_revision_of_the_second(place: Place) -> None:
-    """Though it is the same import, and files without it are in the same batches."""
+def test_of_a_bar_in_two_files_the_last_one_wins(place: Place) -> None:
+    """Rows that give way are duplicates of their own file, and files without them see nothing."""
     paths = [
         place.csv("a.csv", "A 1 5", "A 2 5"),
         place.csv("b.csv", "B 1 5"),
@@ -209,14 +210,92 @@ def test_a_bar_in_two_files_is_a_revision_of_the_second(place: Place) -> None:
         place.csv("d.csv", "D 1 5"),
     ]
     summary = place.run(*paths)
-    assert place.store.writes == 2
+    assert place.store.writes == 1
     assert [counts(file)[:5] for file in summary.files] == [
-        (2, 2, 0, 0, 0),
+        (2, 0, 2, 1, 0),
         (1, 1, 0, 0, 0),
-        (3, 1, 1, 0, 1),
+        (3, 3, 0, 0, 0),
         (1, 1, 0, 0, 0),
     ]
-    assert place.ledger.revisions()["path"].to_list() == [str(paths[2])]
+    assert place.bars() == [("A", 1, 5), ("A", 2, 6), ("A", 3, 5), ("B", 1, 5), ("D", 1, 5)]
+    revisions = place.ledger.revisions().select("path", "kind", "old_close", "close")
+    assert revisions.rows() == [(str(paths[0]), "superseded", 5, 6)]
+
+
+def test_every_fate_is_told_of_its_own_file(place: Place) -> None:
+    """Three files of one symbol and day, and a bar of each that the store knows."""
+    place.run(place.csv("old.csv", "A 1 5", "A 2 5"))
+    paths = [
+        place.csv("a.csv", "A 1 5", "A 3 5", "A 4 5"),
+        place.csv("b.csv", "A 2 7", "A 4 6", "A 5 5"),
+        place.csv("c.csv", "A 4 7", "A x 5", "A 4 8"),
+    ]
+    summary = place.run(*paths)
+    assert [counts(file)[:6] for file in summary.files] == [
+        (3, 1, 2, 1, 0, 0),
+        (3, 1, 1, 1, 1, 0),
+        (3, 1, 1, 1, 0, 1),
+    ]
+    revisions = place.ledger.revisions().select("path", "kind", "old_close", "close")
+    assert sorted(revisions.rows()) == [
+        (str(paths[0]), "superseded", 5, 8),
+        (str(paths[1]), "revised", 5, 7),
+        (str(paths[1]), "superseded", 6, 8),
+        (str(paths[2]), "superseded", 7, 8),
+    ]
+
+
+def test_importing_overlapping_files_again_changes_nothing(place: Place) -> None:
+    folder = place.root / "in"
+    folder.mkdir()
+    place.csv("in/a.csv", "SPY 1 5")
+    place.csv("in/b.csv", "SPY 1 6")
+    first = place.run(folder)
+    assert [counts(file)[:5] for file in first.files] == [(1, 0, 1, 1, 0), (1, 1, 0, 0, 0)]
+    version, revisions = table_version(place), place.ledger.revisions()
+    again = place.run(folder)
+    assert [counts(file)[:5] for file in again.files] == [(1, 0, 1, 1, 0), (1, 0, 1, 0, 0)]
+    assert again.revised == 0
+    assert table_version(place) == version
+    assert place.ledger.revisions().equals(revisions)
+    assert place.bars() == [("SPY", 1, 6)]
+
+
+def table_version(place: Place) -> int:
+    """Return the number of the store's newest commit."""
+    return DeltaTable(str(place.root / "bars")).version()
+
+
+def test_a_retry_tells_the_ledger_only_what_is_new(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three calls with the same outcome are one record; one with another is a second."""
+    other = DeltaStore(str(place.root / "bars"))
+    path = place.csv("a.csv", "A 1 5", "A 2 5")
+    one = pl.DataFrame(("A", NOON + MINUTE, 5.0, 9.0, 1.0, 4.0, 100.0), orient="row")
+    one.columns = list(COLUMNS)
+    recorded: list[FileRecord] = []
+    record_files = Ledger.record_files
+
+    def record(
+        self: Ledger, import_id: int, files: Sequence[FileRecord], *rest: pl.DataFrame
+    ) -> None:
+        recorded.extend(files)
+        record_files(self, import_id, files, *rest)
+
+    def race(outcome: WriteOutcome) -> WriteOutcome:
+        """Let others commit in between: twice another symbol, then a bar of ours."""
+        if rivals:
+            other.write(Interval(MINUTE), one.with_columns(symbol=pl.lit(rivals.pop())))
+        return outcome
+
+    rivals = ["A", "Y", "X"]
+    place.store.report = race
+    monkeypatch.setattr(Ledger, "record_files", record)
+    summary = place.run(path)
+    assert [counts(file)[:5] for file in recorded] == [(2, 2, 0, 0, 0), (2, 1, 0, 0, 1)]
+    assert summary.files == (recorded[1],)
+    assert place.ledger.revisions()["old_close"].to_list() == [4]
 
 
 @pytest.mark.parametrize(("rows", "files", "writes"), [(10, 2, 3), (4, 100, 3), (1, 100, 5)])
