@@ -91,13 +91,13 @@ def parse_moment(text: str) -> int:
     """
     try:
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
+        if moment.tzinfo is not None and 1970 <= moment.year <= 2100:
             return to_micros(moment)
     except (ValueError, OverflowError):
         pass
     raise UsageError(
         f"{text!r} is not a time with an offset",
-        "Write ISO 8601 with an offset or Z, for example 2018-11-23T14:30:00Z.",
+        "Write ISO 8601 with an offset or Z, 1970 to 2100, for example 2018-11-23T14:30:00Z.",
     )
 
 

@@ -37,7 +37,7 @@ def nearest_file(folder: Path) -> Path:
             continue
     raise ConfigError(
         f"there is no {FILE_NAME} in {printable(folder)} or above it",
-        "'sc init' writes one; --config names another.",
+        "`sc init` writes one; --config names another.",
     )
 
 
@@ -62,7 +62,7 @@ def read_toml(path: Path, place: str) -> dict[str, object]:
     try:
         text = read_text(path)
     except FileNotFoundError:
-        hint = "'sc init' writes one; --config names another."
+        hint = "`sc init` writes one; --config names another."
         raise ConfigError(f"{place}: there is no such file", hint) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{place}: {reason(error)}") from None

@@ -113,7 +113,7 @@ class Coordinator:
         self._sessions = sessions
         self._strategy = strategy
         self._begun = perf_counter() if begun is None else begun
-        self.data = SessionData(universe.symbols, sessions[0], interval)
+        self.data = SessionData(universe.symbols_in(sessions[0]), sessions[0], interval)
         self.replay = Replay()
 
     def run(self, on_session: Callable[[ReplayedSession], None] = lambda _: None) -> Replay:
@@ -151,7 +151,7 @@ class Coordinator:
             on_session(self.replay.sessions[-1])
 
     def _load(self, session: Session) -> LoadedSession:
-        return load_session(self.store, self._interval, self._universe.symbols, session)
+        return load_session(self.store, self._interval, self._universe.symbols_in(session), session)
 
     def _stream(self, loaded: LoadedSession) -> ReplayedSession:
         # Measured first: what a strategy adds to the session store is no better data.

@@ -15,6 +15,9 @@ from stream_coord.interval import Interval
 from stream_coord.session.block import Bools
 from stream_coord.stores.base import BarStore
 
+_NAMED = 5
+"""Symbols that a note names before it counts the rest."""
+
 
 @dataclass(frozen=True)
 class Universe:
@@ -35,11 +38,22 @@ class Universe:
     last: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
 
+    def symbols_in(self, session: Session) -> tuple[str, ...]:
+        """Return the symbols that a session has: none that first trades later in the run.
+
+        What a strategy sees on a day must not depend on how far the run goes on.
+        """
+        if self.first is None:
+            return self.symbols
+        pairs = zip(self.symbols, self.first, strict=True)
+        return tuple(symbol for symbol, first in pairs if first < session.end)
+
     def expected_in(self, session: Session) -> Bools:
-        """Return which symbols are expected in a session; bool, shape (S,)."""
+        """Return which of `symbols_in` are expected in a session; bool, shape (S,)."""
         if self.first is None or self.last is None:
             return np.ones(len(self.symbols), np.bool_)
-        return (np.array(self.first) < session.end) & (np.array(self.last) >= session.start)
+        known = np.array(self.first, np.int64) < session.end
+        return (np.array(self.last, np.int64) >= session.start)[known]
 
 
 def choose_sessions(
@@ -132,20 +146,28 @@ def _unknown_symbols(
     if not absent:  # the rule, and spared a look at the whole store
         return ()
     stored = store.spans(interval)["symbol"].to_list()
+    unknown = sorted(absent - set(stored))
+    if len(unknown) > _NAMED:
+        return (f"The store has no bars at all of {_some(unknown)}.",)
     return tuple(
-        f"The store has no bars at all of {symbol}{near_miss(symbol, stored)}."
-        for symbol in sorted(absent - set(stored))
+        f"The store has no bars at all of {symbol}"
+        f"{near_miss(symbol, stored) or near_miss(symbol.upper(), stored)}."
+        for symbol in unknown
     )
 
 
 def _gone_symbols(gone: Sequence[str], before: date) -> tuple[str, ...]:
     if not gone:
         return ()
-    shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
     return (
-        f"Left out, because their stored bars end before {before}: {shown}. "
+        f"Left out, because their stored bars end before {before}: {_some(gone)}. "
         "List symbols in the settings or with --symbols to hold them to account.",
     )
+
+
+def _some(symbols: Sequence[str]) -> str:
+    more = f" and {len(symbols) - _NAMED:,} more" if len(symbols) > _NAMED else ""
+    return ", ".join(symbols[:_NAMED]) + more
 
 
 def _what_is_stored(store: BarStore, interval: Interval) -> str:

@@ -55,7 +55,7 @@ def record_replay(
         config_digest=config.digest,
         calendar=calendar.name,
         calendar_version=calendar.version,
-        store=coordinator.store.url,
+        store=config.mask(coordinator.store.url),
         program_version=__version__,
     )
 
@@ -121,7 +121,7 @@ def measure_store(
     """
 
     def load(session: Session) -> LoadedSession:
-        return load_session(store, interval, universe.symbols, session)
+        return load_session(store, interval, universe.symbols_in(session), session)
 
     for loaded in one_ahead(sessions, load):
         expected = universe.expected_in(loaded.session)

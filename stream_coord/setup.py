@@ -43,11 +43,19 @@ def set_up(folder: Path, *, demo: bool = False) -> SetUp:
     Raises:
         ConfigError: there are settings already, or the folder cannot be written.
     """
+    settings = folder / SETTINGS_FILE
+    _write_new(settings, template())
+    try:
+        return _make(folder, settings, demo=demo)
+    except BaseException:
+        settings.unlink(missing_ok=True)  # so that it can be run again
+        raise
+
+
+def _make(folder: Path, settings: Path, *, demo: bool) -> SetUp:
     from stream_coord.stores import open_store
     from stream_coord.stores.ledger import open_ledger
 
-    settings = folder / SETTINGS_FILE
-    _write_new(settings, template())
     # Only what the file says counts: the environment is for runs, not for what is written down.
     config = load_config(settings, environ={})
     store = open_store(config.settings.store.url, config.root, create=True)

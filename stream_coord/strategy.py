@@ -61,7 +61,8 @@ def load_strategy(spec: str, params: Mapping[str, object], root: Path) -> Strate
     """Return a new strategy from ``module:Class`` or ``path.py:Class``.
 
     Args:
-        spec: Where the class is; modules and relative paths are looked for in `root` first.
+        spec: Where the class is; relative paths start at `root`; a module is an
+            installed one, or one in `root`. What stands beside it can be imported.
         params: Keyword arguments of the class.
         root: The folder of the configuration.
 
@@ -94,6 +95,7 @@ def _file_module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"strategy_file_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{str(path)!r} cannot be loaded as a Python module")
+    _look_in(path.parent)
     module = importlib.util.module_from_spec(spec)
     # Registered, so that dataclasses and the like find their module while it runs.
     sys.modules[module.__name__] = module
@@ -102,8 +104,14 @@ def _file_module(path: Path) -> ModuleType:
     return module
 
 
+def _look_in(folder: Path) -> None:
+    """Let a strategy import its neighbours, now and later; no library is hidden by them."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
 def _named_module(name: str, root: Path) -> ModuleType:
-    sys.path.insert(0, str(root))
+    _look_in(root)
     try:
         with _user_code(f"importing {name}"):
             return importlib.import_module(name)
@@ -112,11 +120,9 @@ def _named_module(name: str, root: Path) -> ModuleType:
         if isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}."):
             raise UsageError(
                 f"there is no module {name!r} for the strategy",
-                f"Modules are looked for in {str(root)!r} and among the installed ones.",
+                f"Modules are looked for among the installed ones and in {str(root)!r}.",
             ) from None
         raise
-    finally:
-        sys.path.remove(str(root))
 
 
 @contextmanager
@@ -131,7 +137,10 @@ def _user_code(doing: str) -> Iterator[None]:
 
 def describe(error: BaseException) -> str:
     """Return an exception of user code in one line: type, message, and the user's line."""
-    message = " ".join(str(error).split())
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - this is user code as well
+        message = "(its message cannot be shown)"
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     for frame in reversed(extract_tb(error.__traceback__)):
         if not frame.filename.startswith(_NOT_THEIRS) and "site-packages" not in frame.filename:

@@ -91,6 +91,7 @@ class SessionStream:
         self._digest.add(records)
         self.bars += len(records)
         if self._on_first_bar is not None and len(records):
+            self._data.show(first + 1, self._ends[first])
             self._on_first_bar()
             self._on_first_bar = None
         if self._calls.watch_minutes:

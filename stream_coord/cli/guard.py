@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import NoReturn, ParamSpec
 
+import typer
+
 from stream_coord.errors import StreamCoordError
 
 EXIT_FAILED = 1
@@ -34,11 +36,9 @@ def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
             # The reader of our output went away: nothing is left to say, and nobody to hear it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(EXIT_FAILED) from None
-        except SystemExit:
+        except (SystemExit, typer.Exit):
             raise
-        except BaseException as error:  # polars panics are no Exceptions
-            if type(error).__module__.startswith("typer"):
-                raise
+        except BaseException as error:  # noqa: BLE001 - polars panics are no Exceptions
             message = f"unexpected {type(error).__name__}: {error}"
             hint = "This is a bug in stream-coord. SC_DEBUG=1 shows where it comes from."
             _stop(error, message, hint, EXIT_FAILED)
@@ -50,11 +50,14 @@ def _stop(
     error: BaseException, message: str, hint: str | None, code: int, label: str = "Error: "
 ) -> NoReturn:
     from stream_coord.render.console import error_console
+    from stream_coord.render.text import printable
 
     if os.environ.get("SC_DEBUG"):
         raise error
     console = error_console()
-    console.print(f"{label}{message}", style="bold red" if label else "yellow", soft_wrap=True)
+    console.print(
+        printable(f"{label}{message}"), style="bold red" if label else "yellow", soft_wrap=True
+    )
     if hint:
-        console.print(hint, soft_wrap=True)
+        console.print(printable(hint), soft_wrap=True)
     raise SystemExit(code)

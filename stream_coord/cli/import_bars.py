@@ -85,28 +85,34 @@ def import_bars(
     mapping = _mapping(columns or [])
     one_symbol = None if symbol is None else Symbol.parse(symbol)
     how = _format(fmt, one_symbol, tz, label, mapping, time_format, delimiter, header)
-    allowed = parse_symbols(allow_nonpositive.split(",")) if allow_nonpositive else ()
-    shell = Shell.open(config, sets, json, quiet, now)
-    with shell.ledger(create=True) as ledger, shell.out.progress("Importing") as advance:
-        target = ImportTarget(
-            store=shell.store(create=True),
-            ledger=ledger,
-            calendar=shell.calendar(),
-            interval=shell.config.base_interval,
-            clock=shell.clock,
-            allow_nonpositive=allowed,
-        )
-        summary = import_files(
-            paths,
-            how,
-            target,
-            on_progress=lambda at: advance(at.files, at.total_files, f"{at.rows:,} rows"),
-        )
-    shell.out.show(import_text(summary))
-    shell.out.document(import_json(summary))
-    if summary.failed:
-        shell.out.fail([file.message for file in summary.failed])
-        raise typer.Exit(1)
+    allowed = (
+        parse_symbols(part.strip() for part in allow_nonpositive.split(","))
+        if allow_nonpositive
+        else ()
+    )
+    with Shell.open(config, sets, json, quiet, now) as shell:
+        with shell.ledger(create=True) as ledger, shell.out.progress("Importing") as advance:
+            target = ImportTarget(
+                store=shell.store(create=True),
+                ledger=ledger,
+                calendar=shell.calendar(),
+                interval=shell.config.base_interval,
+                clock=shell.clock,
+                allow_nonpositive=allowed,
+            )
+            summary = import_files(
+                paths,
+                how,
+                target,
+                on_progress=lambda at: advance(at.files, at.total_files, f"{at.rows:,} rows"),
+            )
+        shell.out.answer(lambda: import_text(summary), lambda: import_json(summary))
+        if summary.failed:
+            shell.out.fail([file.message for file in summary.failed])
+        if summary.rows and summary.rejected == summary.rows:
+            shell.out.fail(["every row was rejected"])
+        if summary.failed or summary.rejected == summary.rows > 0:
+            raise typer.Exit(1)
 
 
 def _mapping(columns: list[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from stream_coord.render.console import Output
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to begin.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to begin.")] = Path(),
     demo: Annotated[bool, typer.Option("--demo", help="Make sample bars as well.")] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -29,5 +29,4 @@ def init(
 
     out = Output(json, quiet)
     done = set_up(folder, demo=demo)
-    out.show(setup_text(done))
-    out.document(setup_json(done))
+    out.answer(lambda: setup_text(done), lambda: setup_json(done))

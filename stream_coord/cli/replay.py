@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +16,14 @@ from stream_coord.cli.shell import (
     Shell,
     SymbolsOption,
     ToOption,
-    chosen_symbols,
     optional_date,
+    strategy_setting,
+    symbols_setting,
 )
 from stream_coord.errors import UsageError
+
+if TYPE_CHECKING:
+    from stream_coord.coordinator import ReplayedSession
 
 
 def replay(
@@ -50,36 +54,33 @@ def replay(
     Example: sc replay --from 2018-11-02 --to 2018-11-23
     """
     from stream_coord.coordinator import Coordinator
-    from stream_coord.planning import choose_sessions, choose_universe, next_to_replay
     from stream_coord.render.replay import replay_json, replay_text
     from stream_coord.runs import record_replay
 
     if session is not None and (first is not None or last is not None):
         raise UsageError("--session does not go with --from or --to", "Give one or the other.")
-    shell = Shell.open(config, sets, json, quiet, now)
-    acting = shell.strategy(strategy)
-    calendar, store, interval = shell.calendar(), shell.store(), shell.config.base_interval
-    dates = optional_date(session or first), optional_date(session or last)
-    if dates == (None, None):
-        dates = (next_to_replay(calendar, store, interval).date,) * 2
-    sessions = choose_sessions(calendar, store, interval, *dates)
-    universe = choose_universe(store, interval, sessions, chosen_symbols(symbols, shell.config))
-    for note in universe.notes:
-        shell.out.note(note)
-    coordinator = Coordinator(store, interval, universe, sessions, acting, begun=context.obj)
-    with (
-        shell.ledger(create=True) as ledger,
-        shell.out.progress("Replaying") as advance,
-    ):
-        run = record_replay(
-            coordinator,
-            ledger,
-            shell.clock,
-            shell.config,
-            calendar,
-            lambda done: advance(
-                len(coordinator.replay.sessions), len(sessions), str(done.session.date)
-            ),
+    if session is not None:
+        first = last = session
+    dates = optional_date(first), optional_date(last)
+    options = [*symbols_setting(symbols), *strategy_setting(strategy, sets)]
+    with Shell.open(config, sets, json, quiet, now, options) as shell:
+        with shell.out.strangers():
+            acting = shell.strategy()
+        plan = shell.plan(*dates, next_one=dates == (None, None))
+        coordinator = Coordinator(
+            plan.store, plan.interval, plan.universe, plan.sessions, acting, begun=context.obj
         )
-    shell.out.show(replay_text(run, calendar))
-    shell.out.document(replay_json(run))
+
+        def moved(done: ReplayedSession) -> None:
+            replayed = len(coordinator.replay.sessions)
+            advance(replayed, len(plan.sessions), str(done.session.date))
+
+        with (
+            shell.ledger(create=True) as ledger,
+            shell.out.progress("Replaying") as advance,
+            shell.out.strangers(),
+        ):
+            run = record_replay(
+                coordinator, ledger, shell.clock, shell.config, plan.calendar, moved
+            )
+        shell.out.answer(lambda: replay_text(run, plan.calendar), lambda: replay_json(run))

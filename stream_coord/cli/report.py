@@ -16,15 +16,16 @@ from stream_coord.cli.shell import (
     Shell,
     SymbolsOption,
     ToOption,
-    chosen_symbols,
     optional_date,
+    symbols_setting,
 )
-from stream_coord.errors import UsageError
+from stream_coord.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stream_coord.compute.quality import QualityRow
+    from stream_coord.render.report import Report
 
 _METRICS = ("coverage", "quality")
 
@@ -40,7 +41,10 @@ def report(
         ),
     ] = None,
     metric: Annotated[
-        str, typer.Option("--metric", metavar="NAME", help="What --fail-under tests.")
+        str,
+        typer.Option(
+            "--metric", metavar="NAME", help="coverage or quality: what --fail-under tests."
+        ),
     ] = "coverage",
     config: ConfigOption = None,
     sets: SetOption = None,
@@ -54,29 +58,31 @@ def report(
 
     Example: sc report --fail-under 99.5
     """
-    from stream_coord.planning import choose_sessions, choose_universe
     from stream_coord.render.report import Report, report_json, report_text
     from stream_coord.runs import measure_store
 
     _check_threshold(fail_under, metric)
-    shell = Shell.open(config, sets, json, quiet, now)
-    calendar, store, interval = shell.calendar(), shell.store(), shell.config.base_interval
     dates = optional_date(first), optional_date(last)
-    sessions = choose_sessions(calendar, store, interval, *dates)
-    universe = choose_universe(store, interval, sessions, chosen_symbols(symbols, shell.config))
-    for note in universe.notes:
-        shell.out.note(note)
-    found = Report(calendar, sessions, universe.symbols)
-    with shell.out.progress("Reading") as advance:
-        for quality in measure_store(store, interval, universe, sessions):
-            found.add(quality)
-            advance(found.sessions_read, len(sessions), str(quality.session.date))
-    with shell.ledger() as ledger:
-        found.add_history(ledger)
-    shell.out.show(report_text(found))
-    shell.out.document(report_json(found))
-    if fail_under is not None:
-        _test(found.rows, fail_under, metric, shell)
+    with Shell.open(config, sets, json, quiet, now, symbols_setting(symbols)) as shell:
+        plan = shell.plan(*dates)
+        found = Report(plan.calendar, plan.sessions, plan.universe.symbols)
+        _read_history(found, shell)
+        with shell.out.progress("Reading") as advance:
+            for quality in measure_store(plan.store, plan.interval, plan.universe, plan.sessions):
+                found.add(quality)
+                advance(found.sessions_read, len(plan.sessions), str(quality.session.date))
+        shell.out.answer(lambda: report_text(found), lambda: report_json(found))
+        if fail_under is not None:
+            _test(found.rows, fail_under, metric, shell)
+
+
+def _read_history(found: Report, shell: Shell) -> None:
+    """Take what the ledger knows; a store without one can be reported on all the same."""
+    try:
+        with shell.ledger() as ledger:
+            found.add_history(ledger)
+    except LedgerError as error:
+        shell.out.note(f"{shell.config.mask(error.message)}: imports and runs are left out.")
 
 
 def _check_threshold(fail_under: float | None, metric: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_coord.clock import Clock, FixedClock, SystemClock, parse_date, parse_moment
+from stream_coord.errors import StreamCoordError
 from stream_coord.render.console import Output
 
 if TYPE_CHECKING:
-    from stream_coord.bars import Symbol
-    from stream_coord.calendars import Calendar
+    from stream_coord.calendars import Calendar, Session
     from stream_coord.config import Config
+    from stream_coord.interval import Interval
+    from stream_coord.planning import Universe
     from stream_coord.stores.base import BarStore
     from stream_coord.stores.ledger import Ledger
     from stream_coord.strategy import Strategy
@@ -37,8 +40,8 @@ NowOption = Annotated[
     typer.Option("--now", metavar="TIME", help="Take this time, with offset, for the present."),
 ]
 SymbolsOption = Annotated[
-    str | None,
-    typer.Option("--symbols", metavar="A,B,...", help="Only these symbols."),
+    list[str] | None,
+    typer.Option("--symbols", metavar="A,B,...", help="Only these symbols; repeatable."),
 ]
 FromOption = Annotated[
     str | None, typer.Option("--from", metavar="DATE", help="First session, YYYY-MM-DD.")
@@ -46,6 +49,17 @@ FromOption = Annotated[
 ToOption = Annotated[
     str | None, typer.Option("--to", metavar="DATE", help="Last session, YYYY-MM-DD.")
 ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command that reads bars is about."""
+
+    calendar: Calendar
+    store: BarStore
+    interval: Interval
+    sessions: tuple[Session, ...]
+    universe: Universe
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class Shell:
     out: Output
 
     @classmethod
+    @contextmanager
     def open(
         cls,
         config: Path | None,
@@ -64,14 +79,51 @@ class Shell:
         json: bool,
         quiet: bool,
         now: str | None,
-    ) -> Shell:
-        """Read the settings and show what a user should know about them."""
+        options: Sequence[str] = (),
+    ) -> Iterator[Shell]:
+        """Read the settings and show what a user should know about them.
+
+        No error that passes through the body shows a secret of the settings.
+
+        Args:
+            config: ``--config``.
+            sets: ``--set``.
+            json: ``--json``.
+            quiet: ``--quiet``.
+            now: ``--now``.
+            options: What other options mean as settings; they win over `sets`.
+        """
         from stream_coord.config import load_config
 
-        shell = cls(load_config(config, sets=sets or ()), clock_at(now), Output(json, quiet))
-        for note in shell.config.notes:
+        loaded = load_config(config, sets=[*(sets or ()), *options])
+        shell = cls(loaded, clock_at(now), Output(json, quiet))
+        for note in loaded.notes:
             shell.out.note(note)
-        return shell
+        try:
+            yield shell
+        except StreamCoordError as error:
+            error.message = loaded.mask(error.message)
+            error.hint = error.hint and loaded.mask(error.hint)
+            raise
+
+    def plan(self, first: date | None, last: date | None, *, next_one: bool = False) -> Plan:
+        """Open calendar and store, and choose sessions and symbols.
+
+        Args:
+            first: The first session; None: the oldest stored.
+            last: The last session; None: the newest stored.
+            next_one: Take the session after the current one instead.
+        """
+        from stream_coord.planning import choose_sessions, choose_universe, next_to_replay
+
+        calendar, store, interval = self.calendar(), self.store(), self.config.base_interval
+        if next_one:
+            first = last = next_to_replay(calendar, store, interval).date
+        sessions = choose_sessions(calendar, store, interval, first, last)
+        universe = choose_universe(store, interval, sessions, self.config.symbols)
+        for note in universe.notes:
+            self.out.note(note)
+        return Plan(calendar, store, interval, sessions, universe)
 
     def calendar(self) -> Calendar:
         """Open the configured calendar."""
@@ -88,15 +140,14 @@ class Shell:
 
         return open_store(self.config.settings.store.url, self.config.root, create=create)
 
-    def strategy(self, option: str | None) -> Strategy | None:
-        """Load the strategy of ``--strategy``, or of the settings; None where there is none."""
+    def strategy(self) -> Strategy | None:
+        """Load the strategy of the settings; None where there is none."""
         from stream_coord.strategy import load_strategy
 
         chosen = self.config.settings.strategy
-        spec = option or chosen.class_
-        # Parameters belong to the class they were written for.
-        params = chosen.params if spec == chosen.class_ or not chosen.class_ else {}
-        return load_strategy(spec, params, self.config.root) if spec else None
+        if not chosen.class_:
+            return None
+        return load_strategy(chosen.class_, chosen.params, self.config.root)
 
     @contextmanager
     def ledger(self, *, create: bool = False) -> Iterator[Ledger]:
@@ -120,10 +171,34 @@ def optional_date(text: str | None) -> date | None:
     return None if text is None else parse_date(text)
 
 
-def chosen_symbols(option: str | None, config: Config) -> tuple[Symbol, ...]:
-    """Return the symbols of ``--symbols``, or of the settings."""
+def symbols_setting(option: list[str] | None) -> list[str]:
+    """Return ``--symbols`` as an override of the settings.
+
+    Raises:
+        SymbolError: a part of it is no symbol.
+    """
     from stream_coord.bars import parse_symbols
 
     if option is None:
-        return config.symbols
-    return parse_symbols(part.strip() for part in option.split(","))
+        return []
+    symbols = parse_symbols(part.strip() for text in option for part in text.split(","))
+    return [f"symbols={_toml(list(symbols))}"]
+
+
+def strategy_setting(option: str | None, sets: list[str] | None) -> list[str]:
+    """Return ``--strategy`` as an override of the settings.
+
+    A path is looked for here first. The parameters in the settings are those of another class, so
+    that only ``--set strategy.params...`` goes with it.
+    """
+    if option is None:
+        return []
+    place, colon, name = option.rpartition(":")
+    if place.endswith(".py") and Path(place).is_file():
+        option = f"{Path(place).absolute()}{colon}{name}"
+    own = [text for text in sets or () if text.partition("=")[0].startswith("strategy.params")]
+    return [f"strategy.class={_toml(option)}", "strategy.params={}", *own]
+
+
+def _toml(value: str | list[str]) -> str:
+    return json.dumps(value, ensure_ascii=False)  # a JSON text or list of texts is TOML as well

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
+
+from stream_coord.errors import StreamCoordError
+from stream_coord.render.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -44,33 +47,48 @@ class Output:
         self.json = json
         self.quiet = quiet
 
-    def show(self, *what: RenderableType) -> None:
-        """Print a part of the answer for people."""
-        if not (self.json or self.quiet):
-            console = _console()
-            for part in what:
-                console.print(part)
+    def answer(self, text: Callable[[], RenderableType], document: Callable[[], object]) -> None:
+        """Print the answer, as text or as a JSON document; only what is printed is made.
+
+        Raises:
+            StreamCoordError: it cannot be written.
+        """
+        try:
+            if self.json:
+                self._document(document())
+            elif not self.quiet:
+                _console().print(text())
+                sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StreamCoordError(f"cannot write the answer: {error.strerror}") from error
+
+    @contextmanager
+    def strangers(self) -> Iterator[None]:
+        """Send what other code prints to stderr where stdout is for one JSON document."""
+        with redirect_stdout(sys.stderr) if self.json else nullcontext():
+            yield
 
     def note(self, text: str) -> None:
         """Say something about the answer, on stderr."""
         if not self.quiet:
-            error_console().print(f"Note: {text}", style="yellow", soft_wrap=True)
+            message = printable(f"Note: {text}")
+            error_console().print(message, style="yellow", soft_wrap=True)
 
     def fail(self, lines: Sequence[str], shown: int = 20) -> None:
         """Say on stderr why the job failed though it ran; never silenced."""
         console = error_console()
         for line in lines[:shown]:
-            console.print(f"Failed: {line}", style="bold red", soft_wrap=True)
+            console.print(printable(f"Failed: {line}"), style="bold red", soft_wrap=True)
         if len(lines) > shown:
             console.print(f"... and {len(lines) - shown:,} more.", style="red")
 
-    def document(self, document: object) -> None:
-        """Print the JSON answer."""
+    def _document(self, document: object) -> None:
         import msgspec
 
-        if self.json:
-            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
-            sys.stdout.buffer.flush()
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+        sys.stdout.buffer.flush()
 
     @contextmanager
     def progress(self, doing: str) -> Iterator[Advance]:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from stream_coord.importing import ImportSummary
 from stream_coord.render.quality import heading, new_table
-from stream_coord.render.text import plural
+from stream_coord.render.text import plural, printable
 
 
 def import_json(summary: ImportSummary) -> dict[str, object]:
@@ -56,5 +56,5 @@ def _rejects_table(summary: ImportSummary) -> RenderableType:
     for reason, count in summary.rejects_by_reason.items():
         shown = example.get(reason)
         where = "" if shown is None else f"{shown.path}, row {shown.row}: {shown.raw}"
-        table.add_row(reason, f"{count:,}", where)
+        table.add_row(reason, f"{count:,}", printable(where))
     return Group(heading("Rejected, kept in the ledger:"), table)

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from stream_coord.calendars import Calendar
-from stream_coord.render.quality import gaps_table, new_table, quality_json, quality_table
-from stream_coord.render.text import percent, plural, seconds
+from stream_coord.render.quality import gap_json, gaps_table, new_table, quality_json, quality_table
+from stream_coord.render.text import percent, plural, printable, seconds
 from stream_coord.runs import RecordedRun
 
 _SESSIONS_SHOWN = 30
@@ -29,6 +29,7 @@ def replay_json(run: RecordedRun) -> dict[str, object]:
         "quality": [
             quality_json(row) for session in replay.sessions for row in session.quality.rows()
         ],
+        "gaps": [gap_json(gap) for session in replay.sessions for gap in session.quality.gaps()],
         "timings": replay.timings,
         "bars_per_second": replay.bars_per_second,
         "session_digests": {
@@ -60,7 +61,7 @@ def replay_text(run: RecordedRun, calendar: Calendar) -> RenderableType:
         Text(),
     ]
     if replay.result is not None:
-        parts += [Text(f"Result {replay.result}"), Text()]
+        parts += [Text(printable(f"Result {replay.result}")), Text()]
     parts.append(Text(f"Digest {replay.digest} (run {run.number})"))
     parts.append(
         Text(

@@ -19,7 +19,7 @@ from stream_coord.render.quality import (
     quality_json,
     quality_table,
 )
-from stream_coord.render.text import percent, plural
+from stream_coord.render.text import percent, plural, printable
 from stream_coord.session.quality import SessionQuality
 from stream_coord.stores.ledger import ImportRow, Ledger, RunRow
 
@@ -125,7 +125,7 @@ def _runs_table(runs: Sequence[RunRow]) -> RenderableType:
             run.status,
             f"{run.sessions or 0:,}",
             f"{run.bars or 0:,}",
-            run.digest or run.error or "",
+            printable(run.digest or run.error or ""),
         )
     return Group(heading("Newest runs:"), table)
 
@@ -135,7 +135,7 @@ def _imports(report: Report) -> list[RenderableType]:
     revised, superseded = (report.revisions.get(kind, 0) for kind in ("revised", "superseded"))
     summary = (
         f"{plural(len(report.imports), 'import')} of {plural(rows, 'row')}: {revised:,} revised "
-        f"stored bars, {superseded:,} gave way within their file, "
+        f"stored bars, {superseded:,} gave way within their import, "
         f"{sum(report.rejects.values()):,} were rejected."
     )
     if not report.rejects:

@@ -28,7 +28,8 @@ def setup_text(done: SetUp) -> RenderableType:
         lines.append(f"Samples  {done.demo} (truth.json lists what is planted in them)")
     steps = [] if str(done.folder) == "." else [f"cd {done.folder}"]
     if done.demo is None:
-        steps += ["sc import bars.csv --tz America/New_York --label open", "sc replay", "sc report"]
+        steps += ["sc import bars.csv --tz America/New_York --label open", "sc report"]
+        steps += ["sc replay --from YYYY-MM-DD --to YYYY-MM-DD"]
     else:
         steps += [
             _IMPORT.format(folder="sample/bars"),

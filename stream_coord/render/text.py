@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from math import floor
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    r"""Return outside text with its control characters written out: none reaches a terminal.
+
+    >>> print(printable("a\x1b[31mb"))
+    a\x1b[31mb
+    """
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def percent(value: float | None) -> str:

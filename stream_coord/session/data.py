@@ -61,18 +61,17 @@ class SessionData:
     def __init__(
         self, symbols: Iterable[str], session: Session, interval: Interval | None = None
     ) -> None:
-        self._symbols = tuple(map(str, parse_symbols(symbols)))
-        self._row_of = {symbol: row for row, symbol in enumerate(self._symbols)}
         self._interval = interval or Interval(MINUTE)
         self._writing = Lock()
         self._latest = _LatestBars(self._newest, self._writing)
         self.latest = self._latest.__getitem__
-        self.start_session(session)
+        checked = tuple(map(str, parse_symbols(symbols)))
+        self._begin(session, Block.empty(checked, [session], self._interval), replayed=False)
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """The symbols, sorted by code point."""
-        return self._symbols
+        """The current session's symbols, sorted by code point."""
+        return self._visible.block.symbols
 
     @property
     def session(self) -> Session:
@@ -92,27 +91,29 @@ class SessionData:
     # -- time ----------------------------------------------------------------------------------
 
     def start_session(self, session: Session, block: Block | None = None) -> None:
-        """Begin a session, with none of its bars visible yet.
+        """Begin a session, with none of its bars visible yet; the symbols are the block's.
 
         Args:
             session: The session.
             block: Its bars, as far as they are known beforehand (a replay knows them all); its
-                last session is `session`. None: all of them will come through `add_bar`.
+                last session is `session`. None: the symbols stay, and all bars will come through
+                `add_bar`.
 
         Raises:
-            SessionStoreError: the block is of other symbols, another interval or another session.
+            SessionStoreError: the block is of another interval or another session.
             IntervalError: the session is no whole number of bars.
         """
         replayed = block is not None
         if block is None:
-            block = Block.empty(self._symbols, [session], self._interval)
+            block = Block.empty(self.symbols, [session], self._interval)
         today = block.starts[block.today :]
-        if (block.symbols, block.interval) != (self._symbols, self._interval) or not (
+        if block.interval != self._interval or not (
             np.array_equal(today, session.grid(self._interval))
         ):
-            raise SessionStoreError(
-                "the block is of other symbols, of another interval or of another session"
-            )
+            raise SessionStoreError("the block is of another interval or of another session")
+        self._begin(session, block, replayed=replayed)
+
+    def _begin(self, session: Session, block: Block, *, replayed: bool) -> None:
         with self._writing:
             self._session = session
             self._replayed = replayed
@@ -150,21 +151,23 @@ class SessionData:
 
     def latest_many(self, symbols: Iterable[str] | None = None) -> dict[str, Bar | None]:
         """Return the newest visible bar of each symbol (None: of all symbols)."""
-        wanted = self._symbols if symbols is None else symbols
+        wanted = self.symbols if symbols is None else symbols
         return {symbol: self.latest(symbol) for symbol in wanted}
 
     def last_n(self, symbol: str, n: int) -> Bars:
         """Return the last `n` bars that exist, fewer where there are fewer; oldest first."""
-        row = self._row_of.get(symbol)
+        visible = self._visible
+        row = visible.row_of.get(symbol)
         if row is None:
             raise self._unknown(symbol)
         if n < 0:
             raise _negative("n", n)
-        return self._visible.last_n(row, n)
+        return visible.last_n(row, n)
 
     def since(self, symbol: str, start: int) -> Bars:
         """Return the visible bars whose start is at or after `start` (UTC microseconds)."""
-        return self._visible.since(self._row(symbol), start)
+        visible, row = self._find(symbol)
+        return visible.since(row, start)
 
     def window(self, symbol: str, n: int, field: str = "close") -> Floats:
         """Return the last `n` slots of one field, NaN in holes; a view, oldest first.
@@ -174,13 +177,14 @@ class SessionData:
             n: Number of slots; fewer come back where fewer have passed.
             field: open, high, low, close or volume.
         """
-        row = self._row_of.get(symbol)
+        visible = self._visible
+        row = visible.row_of.get(symbol)
         if row is None:
             raise self._unknown(symbol)
         if n < 0:
             raise _negative("n", n)
         try:
-            return self._visible.window(row, n, field)
+            return visible.window(row, n, field)
         except KeyError:
             raise _unknown_field(field) from None
 
@@ -203,11 +207,13 @@ class SessionData:
 
     def count(self, symbol: str) -> int:
         """Return how many bars of the symbol are visible."""
-        return self._visible.count(self._row(symbol))
+        visible, row = self._find(symbol)
+        return visible.count(row)
 
     def metrics(self, symbol: str) -> SymbolMetrics:
         """Return the current session's numbers of one symbol, up to now."""
-        return self._visible.metrics(self._row(symbol))
+        visible, row = self._find(symbol)
+        return visible.metrics(row)
 
     # -- bars from a feed ----------------------------------------------------------------------
 
@@ -226,13 +232,10 @@ class SessionData:
             SessionStoreError: unknown symbol, values that no bar can have, or, in a replay, a
                 minute that is still to come; nothing was kept.
         """
-        row = self._row(symbol)
         column = np.array(values, np.float64).reshape(-1, 1)
         _check_values(column, (symbol,))
-        arrivals = self._put(
-            np.array([row]), np.array([start]), column, np.array([flags], np.uint8)
-        )
-        return next(iter(arrivals))
+        starts, bits = np.array([start]), np.array([flags], np.uint8)
+        return next(iter(self._put(lambda: self._rows_of(symbol), starts, column, bits)))
 
     def add_bars_batch(self, frame: pl.DataFrame) -> Counter[Arrival]:
         """Take a bar frame from any feed, all of it or nothing.
@@ -243,10 +246,13 @@ class SessionData:
         Raises:
             SessionStoreError: as for `add_bar`.
         """
-        rows = symbol_rows(frame, self._symbols)
         values = np.array([frame[field].to_numpy() for field in FIELDS], np.float64)
         _check_values(values, frame["symbol"])
-        return self._put(rows, frame["start"].to_numpy(), values, np.zeros(len(rows), np.uint8))
+        starts, bits = frame["start"].to_numpy(), np.zeros(len(frame), np.uint8)
+        return self._put(lambda: symbol_rows(frame, self.symbols), starts, values, bits)
+
+    def _rows_of(self, symbol: str) -> Ints:
+        return np.array([self._find(symbol)[1]])
 
     @property
     def has_updates(self) -> bool:
@@ -266,13 +272,14 @@ class SessionData:
 
     def _put(
         self,
-        rows: Ints,
+        find_rows: Callable[[], Ints],
         starts: Ints,
         values: Floats,
         flags: NDArray[np.uint8],
     ) -> Counter[Arrival]:
         """Put bars where they belong and say what they were to the store."""
-        with self._writing:
+        with self._writing:  # rows and slots are those of the session that is written to
+            rows = find_rows()
             slots = slots_of(self._block.starts, self._interval, starts)
             if self._replayed and (slots >= self._visible.cursor).any():
                 raise SessionStoreError(
@@ -319,17 +326,19 @@ class SessionData:
     # -- looking up ----------------------------------------------------------------------------
 
     def _newest(self, symbol: str) -> Bar | None:
-        return self._visible.newest(self._row(symbol))
+        visible, row = self._find(symbol)
+        return visible.newest(row)
 
-    def _row(self, symbol: str) -> int:
-        row = self._row_of.get(symbol)
+    def _find(self, symbol: str) -> tuple[Visible, int]:
+        visible = self._visible
+        row = visible.row_of.get(symbol)
         if row is None:
             raise self._unknown(symbol)
-        return row
+        return visible, row
 
     def _unknown(self, symbol: str) -> SessionStoreError:
         return SessionStoreError(
-            f"the session has no symbol {symbol!r}{near_miss(symbol, self._symbols)}"
+            f"the session has no symbol {symbol!r}{near_miss(symbol, self.symbols)}"
         )
 
 

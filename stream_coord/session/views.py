@@ -16,7 +16,7 @@ from stream_coord.session.block import Block, Floats, Ints
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(len(FIELDS))
 
 
-class Bars(msgspec.Struct, gc=False):
+class Bars(msgspec.Struct, gc=False, eq=False):
     """Consecutive existing bars of one symbol, oldest first; read-only.
 
     Columns are views of the session store where no bar is missing in between (valid until the
@@ -30,6 +30,10 @@ class Bars(msgspec.Struct, gc=False):
     def __len__(self) -> int:
         slots = self._slots
         return slots.stop - slots.start if isinstance(slots, slice) else len(slots)
+
+    def __repr__(self) -> str:
+        # Not the fields: the block holds what is still to come.
+        return f"<{len(self)} {self._block.label} bars of {self.symbol}>"
 
     @property
     def symbol(self) -> str:

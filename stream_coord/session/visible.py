@@ -26,14 +26,16 @@ class Visible:
         block: The same memory, read-only.
         ends: End of each slot, UTC microseconds.
         cursor: Slots before this one are visible.
+        row_of: Each symbol's row.
     """
 
-    __slots__ = ("_holes", "_planes", "_regular_before", "block", "cursor", "ends")
+    __slots__ = ("_holes", "_planes", "_regular_before", "block", "cursor", "ends", "row_of")
 
     def __init__(self, block: Block) -> None:
         self.block = block.readonly()
         self.ends = block.ends
         self.cursor = block.today
+        self.row_of = {symbol: row for row, symbol in enumerate(block.symbols)}
         self._planes = dict(zip(FIELDS, self.block.values, strict=True))
         self._regular_before = np.concatenate([[0], np.cumsum(block.regular)])
         self._holes: list[list[int] | None] = [None] * len(block.symbols)

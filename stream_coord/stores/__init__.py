@@ -44,7 +44,7 @@ def _delta_root(url: str, root: Path) -> str:
     if "://" not in rest:
         if not rest:
             raise ConfigError(f"{url!r} names no directory", _EXAMPLE)
-        return str((root / rest).absolute())
+        return str((root / Path(rest).expanduser()).absolute())
     if "@" in rest or "?" in rest:
         raise ConfigError(
             "the address of a store must hold no credentials",

@@ -230,7 +230,7 @@ def _require_table(root: str, *, create: bool) -> None:
     if not create:
         raise StoreError(
             f"there is no bar store at {root}",
-            "Make one with `sc init` or `sc import`, or correct the store's url.",
+            "`sc import` makes one; or correct the store's url.",
         )
     _create_table(root)
 

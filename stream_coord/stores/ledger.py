@@ -66,7 +66,7 @@ def open_ledger(url: str, root: Path, *, create: bool = False) -> Ledger:
             raise no_ledger(name)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise LedgerError(f"The ledger {name} cannot be opened: {reason}") from error
+        raise LedgerError(f"the ledger {name} cannot be opened: {reason}") from error
     engine = sqlite_engine(path, create=create)
     try:
         with ledger_errors(name):

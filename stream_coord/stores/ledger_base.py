@@ -66,7 +66,7 @@ class LedgerBase:
                 yield connection
             except (TypeError, ValueError) as error:  # SQLite lets any value be in any column
                 reason, hint = DAMAGED
-                raise LedgerError(f"The ledger {self._name} {reason}", hint) from error
+                raise LedgerError(f"the ledger {self._name} {reason}", hint) from error
 
     def _begin(self, jobs: sa.Table, values: Values) -> int:
         """Add an import or a run that is running, and return its id."""
@@ -93,7 +93,7 @@ def running(connection: sa.Connection, jobs: sa.Table, job_id: int) -> sa.RowMap
     row = connection.execute(jobs.select().where(jobs.c.id == job_id)).mappings().one_or_none()
     if row is None or row["status"] != "running":
         state = "unknown" if row is None else row["status"]
-        raise LedgerError(f"Number {job_id} of the ledger's {jobs.name} is {state}, not running")
+        raise LedgerError(f"number {job_id} of the ledger's {jobs.name} is {state}, not running")
     return row
 
 

@@ -308,7 +308,7 @@ def _replace_files(
     earlier = _recorded(connection, import_id, paths)
     for path, (_, sealed) in earlier.items():
         if sealed:
-            raise LedgerError(f"Import {import_id} has sealed the file {path!r} already")
+            raise LedgerError(f"import {import_id} has sealed the file {path!r} already")
     forget = table.delete().where(table.c.id == sa.bindparam("file"))  # and its rows with it
     execute_many(connection, forget, [{"file": id_} for id_, _ in earlier.values()])
     rows = [{**asdict(file), "import_id": import_id, "sealed": False} for file in files]
@@ -334,7 +334,7 @@ def _recorded(
 
 def _file_id(ids: Mapping[str, int], path: str) -> int:
     if storable(path) not in ids:
-        raise LedgerError(f"The import has no record of the file {path!r}")
+        raise LedgerError(f"the import has no record of the file {path!r}")
     return ids[storable(path)]
 
 

@@ -208,6 +208,6 @@ def _values(
     """Return rows of a session as they go into `table`, which names the session by its id."""
     for row in rows:
         if row.session != record.session:
-            raise LedgerError(f"A row of session {row.session} is among those of {record.session}")
+            raise LedgerError(f"a row of session {row.session} is among those of {record.session}")
     names = [column.name for column in table.c if column.name != "session_id"]
     return [{name: getattr(row, name) for name in names} for row in rows]

@@ -251,7 +251,8 @@ def prepare(engine: sa.Engine, name: str, *, create: bool) -> None:
 def no_ledger(name: str) -> LedgerError:
     """Return the error that says that there is no ledger, and how to get one."""
     return LedgerError(
-        f"There is no ledger at {name}", "Run `sc init` to make one, or correct [ledger] url."
+        f"there is no ledger at {name}",
+        "`sc import` or `sc replay` makes one; or correct [ledger] url.",
     )
 
 
@@ -278,12 +279,12 @@ def _version(connection: sa.Connection, name: str) -> int | None:
         )
     if version > VERSION:
         raise LedgerError(
-            f"The ledger {name} has schema version {version}; this program knows {VERSION}",
+            f"the ledger {name} has schema version {version}; this program knows {VERSION}",
             "Use the newer stream-coord that wrote it, or name another file in [ledger] url.",
         )
     if not MIGRATIONS.keys() >= set(range(version, VERSION)):
         raise LedgerError(
-            f"The ledger {name} has schema version {version}, which cannot be migrated",
+            f"the ledger {name} has schema version {version}, which cannot be migrated",
             "Name another file in [ledger] url.",
         )
     return version

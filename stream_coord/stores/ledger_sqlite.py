@@ -25,7 +25,7 @@ to see Ctrl-C only between them."""
 
 DAMAGED = (
     "is damaged",
-    "Put a backup in its place, or move it out of the way and run `sc init`.",
+    "Put a backup in its place, or move it out of the way: `sc import` makes a new one.",
 )
 
 _REASONS = {
@@ -40,7 +40,7 @@ _REASONS = {
     ),
     sqlite3.SQLITE_NOTADB: (
         "is no SQLite database",
-        "Correct [ledger] url, or move the file out of the way and run `sc init`.",
+        "Correct [ledger] url, or move the file out of the way: `sc import` makes a new one.",
     ),
     sqlite3.SQLITE_CORRUPT: DAMAGED,
     sqlite3.SQLITE_FULL: ("cannot be written: the disk is full", "Make room, then run it again."),
@@ -84,9 +84,9 @@ def ledger_errors(name: str) -> Iterator[None]:
     except (DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason, hint = _REASONS.get(_code(cause), (f"failed: {cause}", None))
-        raise LedgerError(f"The ledger {name} {reason}", hint) from error
+        raise LedgerError(f"the ledger {name} {reason}", hint) from error
     except (SQLAlchemyError, OverflowError, ValueError) as error:
-        raise LedgerError(f"The ledger {name} failed: {type(error).__name__}") from error
+        raise LedgerError(f"the ledger {name} failed: {type(error).__name__}") from error
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -410,7 +410,7 @@ class TestNoLedger:
 
     def test_an_empty_file_becomes_a_ledger_only_if_asked(self, tmp_path: Path) -> None:
         (tmp_path / "ledger.db").touch()
-        with pytest.raises(LedgerError, match="sc init"):
+        with pytest.raises(LedgerError, match="sc import"):
             open_ledger(URL, tmp_path)
         assert (tmp_path / "ledger.db").stat().st_size == 0
         with open_ledger(URL, tmp_path, create=True) as ledger:

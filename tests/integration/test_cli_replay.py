@@ -95,6 +95,84 @@ def test_an_interrupt_ends_the_run_at_once_and_is_recorded(
     assert newest_run(here)["status"] == "interrupted"
 
 
+def test_a_day_looks_the_same_however_far_the_run_goes_on(
+    here: Callable[..., Any], demo: Path
+) -> None:
+    """One of the sample symbols first trades on 2018-11-12."""
+    day = "sample/bars/2018-11-12.csv"
+    call = [str(COMMAND), "import", day, "--tz", "America/New_York", "--label", "open", "--quiet"]
+    subprocess.run(call, cwd=demo, check=True, timeout=300)
+    (demo / "universe.py").write_text(
+        "from stream_coord.strategy import Strategy\n"
+        "class Universe(Strategy):\n"
+        "    def on_session_start(self):\n"
+        "        self.seen = getattr(self, 'seen', []) + [list(self.session.symbols)]\n"
+        "    def result(self): return self.seen\n"
+    )
+    spec = ("--strategy", "universe.py:Universe", "--json")
+    near = here("replay", "--from", "2018-11-06", "--to", "2018-11-06", *spec).document["result"]
+    far = here("replay", "--from", "2018-11-06", "--to", "2018-11-12", *spec).document["result"]
+    assert far[0] == near[0]
+    assert len(far[-1]) == len(near[0]) + 1
+
+
+def test_the_record_says_what_was_run(here: Callable[..., Any]) -> None:
+    here("replay", *SPAN, "--symbols", "ELQN", "--symbols", "AQRV", "--quiet")
+    run = newest_run(here)
+    assert 'symbols = [\n    "AQRV",\n    "ELQN",\n]' in run["settings"]
+    here("replay", *SPAN, "--quiet")
+    assert newest_run(here)["config_digest"] != run["config_digest"]
+
+
+def test_a_secret_in_an_error_is_not_shown(sc: Callable[..., Any], demo: Path) -> None:
+    (demo / "leaky.py").write_text(
+        "from stream_coord.strategy import Strategy\n"
+        "class Leaky(Strategy):\n"
+        "    def __init__(self, key): raise ValueError('bad key ' + key)\n"
+    )
+    own = ("--strategy", "leaky.py:Leaky", "--set", "strategy.params.key=${MY_KEY}")
+    answer = sc("replay", *SPAN, *own, "--config", demo / "sc.toml", MY_KEY="hunter2secret")
+    assert answer.code == 1
+    assert "bad key" in answer.err
+    assert "hunter2secret" not in answer.err
+
+
+def test_what_a_strategy_prints_does_not_spoil_the_json(
+    here: Callable[..., Any], demo: Path
+) -> None:
+    (demo / "chatty.py").write_text(
+        "from stream_coord.strategy import Strategy\n"
+        "print('imported')\n"
+        "class Chatty(Strategy):\n"
+        "    def on_session_end(self): print('ended')\n"
+    )
+    answer = here("replay", *SPAN, "--strategy", "chatty.py:Chatty", "--json")
+    assert answer.document["sessions"] == 3
+    assert "imported" in answer.err
+    assert "ended" in answer.err
+
+
+def test_an_empty_date_is_no_date(here: Callable[..., Any]) -> None:
+    assert here("replay", "--session", "").code == 2
+
+
+def test_a_store_can_be_reported_on_without_its_ledger(
+    here: Callable[..., Any], tmp_path: Path
+) -> None:
+    answer = here("report", "--set", f"ledger.url=sqlite:///{tmp_path}/none.db", "--json")
+    assert answer.code == 0
+    assert answer.document["rows"]
+    assert "there is no ledger" in answer.err
+
+
+def test_a_full_disk_is_said_in_words(demo: Path) -> None:
+    call = [str(COMMAND), "report", "--config", str(demo / "sc.toml")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot write the answer: No space left on device" in done.stderr
+
+
 def test_quiet_prints_nothing_and_json_one_document(here: Callable[..., Any]) -> None:
     quiet = here("replay", *SPAN, "--quiet")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")

@@ -185,7 +185,7 @@ def test_a_file_of_the_greatest_size_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("missing.toml", "missing.toml: there is no such file\n'sc init' writes one"),
+        ("missing.toml", "missing.toml: there is no such file\n`sc init` writes one"),
         (".", ".: cannot be read: Is a directory"),
         ("sc.toml/x", "sc.toml/x: cannot be read: Not a directory"),
         ("\udcff.toml", r"'\udcff.toml': there is no such file"),

@@ -253,7 +253,7 @@ def test_a_table_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def test_a_missing_store_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no bar store") as caught:
         open_store("delta:nowhere", tmp_path)
-    assert "sc init" in str(caught.value)
+    assert "sc import" in str(caught.value)
     assert "sc import" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -462,7 +462,7 @@ class TestAddress:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_missing_ledger_is_an_error_that_names_the_command(self, tmp_path: Path) -> None:
-        with pytest.raises(LedgerError, match="sc init"):
+        with pytest.raises(LedgerError, match="sc import"):
             open_ledger(URL, tmp_path)
         assert list(tmp_path.iterdir()) == []
 
@@ -586,7 +586,7 @@ class TestVersion:
     def test_a_ledger_can_be_made_beside_other_tables(self, tmp_path: Path) -> None:
         path = tmp_path / "shared.db"
         execute(path, "CREATE TABLE notes (text TEXT)", "INSERT INTO notes VALUES ('mine')")
-        with pytest.raises(LedgerError, match="sc init"):
+        with pytest.raises(LedgerError, match="sc import"):
             open_ledger("sqlite:///shared.db", tmp_path)
         with open_ledger("sqlite:///shared.db", tmp_path, create=True) as ledger:
             begin_run(ledger)

@@ -157,15 +157,27 @@ class TestWrongCalls:
         self, data: SessionData
     ) -> None:
         others = [
-            Block.empty(("AAPL",), [TOMORROW], Interval(MINUTE)),
             Block.empty(SYMBOLS, [TOMORROW], Interval(MINUTE // 2)),
             Block.empty(SYMBOLS, [TODAY], Interval(MINUTE)),
             Block.empty(SYMBOLS, [TOMORROW, TODAY], Interval(MINUTE)),
         ]
         for block in others:
-            with pytest.raises(SessionStoreError, match="the block is of other"):
+            with pytest.raises(SessionStoreError, match="the block is of another"):
                 data.start_session(TOMORROW, block)
         assert (data.session, data.count("AAPL")) == (TODAY, 3)
+
+    def test_the_symbols_of_a_session_are_those_of_its_block(self, data: SessionData) -> None:
+        block = Block.empty(("AAPL", "NEW"), [TOMORROW], Interval(MINUTE))
+        block.values[:, 1, 0], block.present[1, 0] = 7.0, True
+        data.start_session(TOMORROW, block)
+        data.advance_to(TOMORROW.open + MINUTE)
+        assert data.symbols == ("AAPL", "NEW")
+        assert data.cross_section().tolist()[1] == data.last_n("NEW", 1).close[0] == 7.0
+        with pytest.raises(SessionStoreError, match="no symbol 'MSFT'"):
+            data.count("MSFT")
+
+    def test_printing_bars_shows_nothing_of_what_is_to_come(self, data: SessionData) -> None:
+        assert repr(data.last_n("AAPL", 2)) == "<2 1m bars of AAPL>"
 
 
 class TestTime:

@@ -30,7 +30,7 @@ CROSSING = """
 def _modules_are_forgotten() -> Iterator[None]:
     modules, path = set(sys.modules), list(sys.path)
     yield
-    assert sys.path == path
+    sys.path[:] = path
     for name in set(sys.modules) - modules:
         del sys.modules[name]
 
@@ -66,6 +66,22 @@ class TestFound:
     def test_in_an_installed_module(self, tmp_path: Path) -> None:
         loaded = load_strategy("stream_coord.strategy:Strategy", {}, tmp_path)
         assert type(loaded) is Strategy
+
+    @pytest.mark.parametrize("spec", ["far/mine.py:Importing", "mine_of_test:Importing"])
+    def test_a_hook_may_import_a_neighbour(self, tmp_path: Path, spec: str) -> None:
+        folder = tmp_path / "far" if "/" in spec else tmp_path
+        text = """
+            from stream_coord.strategy import Strategy
+
+            class Importing(Strategy):
+                def result(self):
+                    from neighbour_of_test import N
+                    return N
+            """
+        for name in ("mine.py", "mine_of_test.py"):
+            write(folder / name, text)
+        write(folder / "neighbour_of_test.py", "N = 7")
+        assert load_strategy(spec, {}, tmp_path).result() == 7
 
     def test_a_file_that_is_named_like_a_library_does_not_hide_it(self, tmp_path: Path) -> None:
         write(tmp_path / "random.py", "import random\nSEED = random.Random(1)" + dedent(CROSSING))
