@@ -131,16 +131,22 @@ def _runs_table(runs: Sequence[RunRow]) -> RenderableType:
 
 
 def _imports(report: Report) -> list[RenderableType]:
-    rows = sum(done.rows for done in report.imports)
-    revised, superseded = (report.revisions.get(kind, 0) for kind in ("revised", "superseded"))
+    rows, revised, superseded, rejected, pending = (
+        sum(getattr(done, name) for done in report.imports)
+        for name in ("rows", "revised", "superseded", "rejected", "pending")
+    )
     summary = (
         f"{plural(len(report.imports), 'import')} of {plural(rows, 'row')}: {revised:,} revised "
-        f"stored bars, {superseded:,} gave way within their import, "
-        f"{sum(report.rejects.values()):,} were rejected."
+        f"stored bars, {superseded:,} gave way within their import, {rejected:,} were rejected."
     )
+    parts: list[RenderableType] = [heading(summary)]
+    if pending:
+        unsure = "an import ended before it was known whether they were stored; import them again"
+        parts.append(Text(f"{plural(pending, 'file')} pending: {unsure}."))
     if not report.rejects:
-        return [heading(summary)]
+        return parts
+    parts.append(heading("Rejected rows, of each file's newest import:"))
     table = new_table("Reason", "Rows", right=("Rows",))
     for reason, count in report.rejects.items():
         table.add_row(reason, f"{count:,}")
-    return [heading(summary), table]
+    return [*parts, table]
