@@ -86,7 +86,7 @@ class BarStore(Protocol):
             interval: The bars' interval.
             symbols: Which symbols; None for all. One without bars is simply absent.
             start: UTC microseconds.
-            end: UTC microseconds, exclusive.
+            end: UTC microseconds, exclusive; nothing is read where it is not after `start`.
 
         Raises:
             StoreCorruptError: stored bytes differ from what was written (names date and symbol).

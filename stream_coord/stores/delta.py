@@ -169,7 +169,7 @@ class DeltaStore:
         files = [
             file
             for day, day_files in days.items()
-            if _day_start(day) < end and start < _day_start(day) + DAY
+            if max(start, _day_start(day)) < min(end, _day_start(day) + DAY)
             for file in day_files
         ]
         groups = self._files.groups(files)

@@ -228,6 +228,16 @@ def check_outcome(outcome: WriteOutcome, model: Model, bars: Model) -> None:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+def test_an_empty_range_has_neither_bars_nor_versions(name: str, tmp_path: Path) -> None:
+    store, interval = BACKENDS[name].open(tmp_path), Interval.parse("1m")
+    noon = FIRST_MIDNIGHT + DAY // 2
+    store.write(interval, frame({("A", noon - MINUTE): (1.0,) * 5, ("A", noon): (1.0,) * 5}))
+    for start, end in ((noon, noon), (noon - 1, noon - 1), (noon + 1, noon - 1)):
+        both = store.read_versioned(interval, None, start, end)
+        assert (both.bars.height, both.versions.height) == (0, 0)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
 def test_store_behaves_like_a_dict(name: str) -> None:
     machine = type("Machine", (StoreMachine,), {"backend": BACKENDS[name]})
     quick = settings(
