@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types tests bench clean
+.PHONY: demo test lint types tests explore bench clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ types: $(INSTALLED)
 
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
+
+explore: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto --hypothesis-profile explore tests/property
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

@@ -26,7 +26,7 @@ from stream_coord.interval import Interval
 from stream_coord.sources.base import FileFormat, Part, RawBars, find_files
 from stream_coord.stores.base import BarStore, WriteOutcome
 from stream_coord.stores.ledger import FileRecord, Ledger, Outcome
-from stream_coord.stores.ledger_schema import COUNTS, storable
+from stream_coord.stores.ledger.schema import COUNTS, storable
 from stream_coord.stores.merge import FATES, KEY, empty_outcome, start_date
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream_coord.config import load_config
-from stream_coord.config_template import template
+from stream_coord.config.template import template
 from stream_coord.errors import ConfigError
 
 SETTINGS_FILE = "sc.toml"

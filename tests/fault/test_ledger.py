@@ -23,8 +23,9 @@ import sqlalchemy as sa
 from stream_coord.bars import FIELDS
 from stream_coord.compute.quality import GapRow, QualityRow
 from stream_coord.errors import LedgerError
-from stream_coord.stores import ledger_schema, ledger_sqlite
 from stream_coord.stores.ledger import FileRecord, Ledger, SessionRecord, open_ledger
+from stream_coord.stores.ledger import schema as ledger_schema
+from stream_coord.stores.ledger import sqlite as ledger_sqlite
 
 URL = "sqlite:///ledger.db"
 NOBODY = 65534

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_coord.calendar_overrides import apply_overrides
 from stream_coord.calendars import Calendar, open_calendar
+from stream_coord.calendars.overrides import apply_overrides
+from stream_coord.calendars.schedule import OPEN, Schedule, installed_versions, library_schedule
 from stream_coord.clock import to_micros
 from stream_coord.errors import CalendarError
 from stream_coord.interval import DAY, HOUR, MINUTE, Interval
-from stream_coord.schedule import OPEN, Schedule, installed_versions, library_schedule
 
 FIRST, LAST = date(2012, 10, 1), date(2013, 12, 31)  # holds CME's change of hours and DST weeks
 

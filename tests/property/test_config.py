@@ -13,8 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stream_coord.config import Config, config_from_tables, load_config
+from stream_coord.config.masking import MaskedText
 from stream_coord.errors import ConfigError
-from stream_coord.masking import MaskedText
 
 ROOT = Path("/nowhere")
 patient = settings(deadline=None)  # how long one takes depends on who else uses the machine

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from stream_coord.config import Config, config_from_tables
+from stream_coord.config.masking import MaskedText, expand, mask_secrets, mask_urls
 from stream_coord.errors import ConfigError
-from stream_coord.masking import MaskedText, expand, mask_secrets, mask_urls
 
 HUSH = "hunter2-%40-longer"
 

@@ -10,8 +10,8 @@ import pytest
 from msgspec import Struct, structs
 
 from stream_coord.config import config_from_tables
-from stream_coord.config_template import template
-from stream_coord.settings import NOT_BUILT, Settings, SourceSettings
+from stream_coord.config.settings import NOT_BUILT, Settings, SourceSettings
+from stream_coord.config.template import template
 
 
 def load(text: str) -> Settings:

@@ -277,7 +277,7 @@ KILLED = -signal.SIGKILL
         ("os.replace = Path.replace = die", False),
         ("before = die", False),
         ("from deltalake import DeltaTable; DeltaTable.create_write_transaction = die", False),
-        ("from stream_coord.stores.delta_log import DeltaLog; DeltaLog._sync = die", True),
+        ("from stream_coord.stores.delta.log import DeltaLog; DeltaLog._sync = die", True),
     ],
 )
 def test_a_killed_write_is_there_or_not_at_all(

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_coord.errors import StoreConflictError, StoreCorruptError, StoreError
+from stream_coord.stores.delta.manifest import group_tables, manifest_text, parse_manifest
 from stream_coord.stores.library_errors import library_errors_as
-from stream_coord.stores.manifest import group_tables, manifest_text, parse_manifest
 
 DAY = date(2018, 11, 23)
 

@@ -17,8 +17,9 @@ from deltalake import DeltaTable, write_deltalake
 
 from stream_coord.errors import ConfigError, StoreCorruptError, StoreError, StreamCoordError
 from stream_coord.interval import Interval
-from stream_coord.stores import bar_files, open_store
+from stream_coord.stores import open_store
 from stream_coord.stores.base import BarStore
+from stream_coord.stores.delta import files as bar_files
 
 MINUTE = Interval.parse("1m")
 DAY = 86_400_000_000

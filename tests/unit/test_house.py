@@ -20,18 +20,10 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # floor: its modules and packages; the floors below that it may import
     "base": (("", "errors", "interval", "clock", "bars"), ()),
     "config": (
-        (
-            "masking",
-            "settings",
-            "config_check",
-            "config_files",
-            "config_layers",
-            "config_template",
-            "config",
-        ),
+        ("config",),
         ("base",),
     ),
-    "calendars": (("schedule", "calendar_overrides", "calendars"), ("base",)),
+    "calendars": (("calendars",), ("base",)),
     "compute": (("compute",), ("base",)),
     # compute: the ledger keeps rows of quality
     "stores": (("stores",), ("base", "compute")),
@@ -42,7 +34,7 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("loading", "planning", "coordinator"),
         ("base", "calendars", "compute", "stores", "session", "strategy"),
     ),
-    "demo": (("demo_market", "demo_faults", "demo"), ("base", "calendars")),
+    "demo": (("demo",), ("base", "calendars")),
     "jobs": (
         ("importing", "runs", "setup"),
         (

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from stream_coord.bars import FIELDS
 from stream_coord.compute.quality import GapRow, QualityRow
 from stream_coord.errors import ConfigError, LedgerError
-from stream_coord.stores import ledger_schema
 from stream_coord.stores.ledger import (
     FileRecord,
     Ledger,
@@ -25,6 +24,7 @@ from stream_coord.stores.ledger import (
     SessionRow,
     open_ledger,
 )
+from stream_coord.stores.ledger import schema as ledger_schema
 
 URL = "sqlite:///data/ledger.db"
 FILE = FileRecord("spy.csv", "csv", 10, 5, 1, 1, 1, 2, 3)

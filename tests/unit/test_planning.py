@@ -11,6 +11,7 @@ import pytest
 
 from stream_coord.bars import frame_schema, parse_symbols
 from stream_coord.calendars import Calendar, Session
+from stream_coord.calendars.schedule import MISSING, Schedule, day_number
 from stream_coord.errors import CalendarError, NoBarsError, StreamCoordError, UsageError
 from stream_coord.interval import DAY, HOUR, MINUTE, Interval
 from stream_coord.planning import (
@@ -20,7 +21,6 @@ from stream_coord.planning import (
     next_to_replay,
     stored_sessions,
 )
-from stream_coord.schedule import MISSING, Schedule, day_number
 from stream_coord.stores import open_store
 from stream_coord.stores.base import BarStore
 

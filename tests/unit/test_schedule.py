@@ -16,11 +16,17 @@ import pytest
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
-from stream_coord import schedule as schedules
 from stream_coord.calendars import open_calendar
+from stream_coord.calendars import schedule as schedules
+from stream_coord.calendars.schedule import (
+    MISSING,
+    Schedule,
+    installed_versions,
+    library_schedule,
+    tidy,
+)
 from stream_coord.errors import CalendarError
 from stream_coord.interval import HOUR
-from stream_coord.schedule import MISSING, Schedule, installed_versions, library_schedule, tidy
 
 VERSIONS = installed_versions()
 ALWAYS = "24/7"  # the quickest to compute

@@ -17,10 +17,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
-from stream_coord.calendar_overrides import apply_overrides
-from stream_coord.errors import CalendarError, near_miss
-from stream_coord.interval import Interval
-from stream_coord.schedule import (
+from stream_coord.calendars.overrides import apply_overrides
+from stream_coord.calendars.schedule import (
     BREAK_END,
     CLOSE,
     FIRST_DAY,
@@ -35,6 +33,8 @@ from stream_coord.schedule import (
     library_schedule,
     number_day,
 )
+from stream_coord.errors import CalendarError, near_miss
+from stream_coord.interval import Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -268,7 +268,7 @@ def open_calendar(
     Args:
         name: For example ``"NYSE"``, ``"CME_Equity"``, ``"24/7"``.
         hours: ``"regular"``, or ``"extended"`` for pre- and post-market as well.
-        overrides: The table ``[calendar.overrides]`` (see `calendar_overrides`).
+        overrides: The table ``[calendar.overrides]`` (see `stream_coord.calendars.overrides`).
         cache_dir: Where computed schedules are kept, so that pandas is not imported the next time;
             None for nowhere.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack
 
 from stream_coord.compute.quality import GapRow, QualityRow
 from stream_coord.errors import LedgerError
-from stream_coord.stores.ledger_base import LedgerBase, Outcome, execute_many, insert_row, running
-from stream_coord.stores.ledger_schema import tables
+from stream_coord.stores.ledger.base import LedgerBase, Outcome, execute_many, insert_row, running
+from stream_coord.stores.ledger.schema import tables
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

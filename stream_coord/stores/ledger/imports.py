@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from stream_coord.errors import LedgerError
-from stream_coord.stores.ledger_base import LedgerBase, Outcome, execute_many, running
-from stream_coord.stores.ledger_schema import COUNTS, REVISION, storable, tables
+from stream_coord.stores.ledger.base import LedgerBase, Outcome, execute_many, running
+from stream_coord.stores.ledger.schema import COUNTS, REVISION, storable, tables
 
 if TYPE_CHECKING:
     import polars as pl

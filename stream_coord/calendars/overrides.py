@@ -36,10 +36,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from stream_coord.clock import from_micros
-from stream_coord.errors import CalendarError, near_miss
-from stream_coord.interval import DAY, HOUR, MINUTE, SECOND
-from stream_coord.schedule import (
+from stream_coord.calendars.schedule import (
     BREAK,
     BREAK_END,
     BREAK_START,
@@ -56,6 +53,9 @@ from stream_coord.schedule import (
     number_day,
     tidy,
 )
+from stream_coord.clock import from_micros
+from stream_coord.errors import CalendarError, near_miss
+from stream_coord.interval import DAY, HOUR, MINUTE, SECOND
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from stream_coord.bars import FIELDS
-from stream_coord.demo_market import Cell, Draws, Market, csv_line
+from stream_coord.demo.market import Cell, Draws, Market, csv_line
 
 HEADER = ("symbol", "time", *FIELDS)
 

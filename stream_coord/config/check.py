@@ -12,10 +12,10 @@ from typing import Annotated, Final, TypeGuard, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import Struct, inspect, structs
 
+from stream_coord.config.masking import expand, hide_whole, is_secret_name, shown_form
+from stream_coord.config.settings import Settings
 from stream_coord.errors import IntervalError, near_miss
 from stream_coord.interval import DAY, Interval
-from stream_coord.masking import expand, hide_whole, is_secret_name, shown_form
-from stream_coord.settings import Settings
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: keys, and positions within lists."""

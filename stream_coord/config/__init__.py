@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from stream_coord.bars import SYMBOL_RULE, Symbol
-from stream_coord.config_check import Checker, KeyPath, check_meaning, show
-from stream_coord.config_files import (
+from stream_coord.config.check import Checker, KeyPath, check_meaning, show
+from stream_coord.config.files import (
     current_folder,
     nearest_file,
     printable,
@@ -26,11 +26,11 @@ from stream_coord.config_files import (
     read_toml,
     reason,
 )
-from stream_coord.config_layers import Layers
+from stream_coord.config.layers import Layers
+from stream_coord.config.masking import MaskedText, mask_secrets, shown_form
+from stream_coord.config.settings import Settings, is_built
 from stream_coord.errors import ConfigError, SymbolError
 from stream_coord.interval import Interval
-from stream_coord.masking import MaskedText, mask_secrets, shown_form
-from stream_coord.settings import Settings, is_built
 
 _MAX_PROBLEMS_SHOWN = 100
 _MAY_HOLD_SECRETS = ("store", "ledger", "sources", "strategy")

@@ -8,9 +8,9 @@ from typing import get_args, get_origin
 
 from msgspec import structs
 
-from stream_coord.config_check import KeyPath, bare_type, dotted, fits, is_struct, show, unknown
+from stream_coord.config.check import KeyPath, bare_type, dotted, fits, is_struct, show, unknown
+from stream_coord.config.settings import Settings
 from stream_coord.errors import near_miss
-from stream_coord.settings import Settings
 
 PREFIX = "SC_"
 _TOP_KINDS: Mapping[str, object] = {

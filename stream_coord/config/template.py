@@ -9,8 +9,8 @@ from typing import Literal, get_args, get_origin
 
 from msgspec import NODEFAULT, Meta, Struct, structs
 
-from stream_coord.config_check import allowed, bare_type, is_struct
-from stream_coord.settings import Settings, is_built
+from stream_coord.config.check import allowed, bare_type, is_struct
+from stream_coord.config.settings import Settings, is_built
 
 _HEAD = """\
 # The settings of stream-coord.

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from stream_coord.clock import Clock, SystemClock
 from stream_coord.errors import StoreConflictError, StoreError
 from stream_coord.interval import DAY, Interval
-from stream_coord.stores.bar_files import SMALL_FILE_ROWS, BarFile, BarFiles
 from stream_coord.stores.base import VersionedBars, WriteOutcome
-from stream_coord.stores.delta_log import DeltaLog, NewFile, Snapshot
+from stream_coord.stores.delta.files import SMALL_FILE_ROWS, BarFile, BarFiles
+from stream_coord.stores.delta.log import DeltaLog, NewFile, Snapshot
 from stream_coord.stores.merge import KEY, join_outcomes, merge_bars, normal_frame, split_days
 
 if TYPE_CHECKING:

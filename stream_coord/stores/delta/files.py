@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from stream_coord.bars import FIELDS, empty_frame
 from stream_coord.errors import StoreCorruptError, StoreError
 from stream_coord.stores.base import content_checksum
-from stream_coord.stores.library_errors import library_errors_as
-from stream_coord.stores.manifest import (
+from stream_coord.stores.delta.manifest import (
     MANIFEST_KEY,
     Manifest,
     cut,
@@ -36,6 +35,7 @@ from stream_coord.stores.manifest import (
     parse_manifest,
     value_columns,
 )
+from stream_coord.stores.library_errors import library_errors_as
 
 if TYPE_CHECKING:
     import polars as pl

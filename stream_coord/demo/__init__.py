@@ -1,9 +1,9 @@
 """Sample bars with planted faults, and a truth file that lists every one of them.
 
-They are those of a made-up market (see `demo_market`) in the 15 NYSE sessions from 2018-11-02 to
+They are those of a made-up market (see `demo.market`) in the 15 NYSE sessions from 2018-11-02 to
 2018-11-23: clocks change on 11-04, 11-22 is Thanksgiving and 11-23 closes early. The files are
 such as a vendor sends: one of bars for each session, and one of corrections. What is wrong with
-them (see `demo_faults`), and what it gives to import first the bars and then the corrections, is
+them (see `demo.faults`), and what it gives to import first the bars and then the corrections, is
 in ``truth.json`` (see `Truth`).
 """
 
@@ -20,8 +20,8 @@ import msgspec
 
 from stream_coord.calendars import Calendar
 from stream_coord.clock import format_moment
-from stream_coord.demo_faults import HEADER, Plan, Run, first_version, plan_faults
-from stream_coord.demo_market import (
+from stream_coord.demo.faults import HEADER, Plan, Run, first_version, plan_faults
+from stream_coord.demo.market import (
     MOST_SYMBOLS,
     TIME_ZONE,
     Cell,

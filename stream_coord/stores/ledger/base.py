@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from stream_coord.errors import LedgerError
-from stream_coord.stores.ledger_sqlite import DAMAGED, ledger_errors
+from stream_coord.stores.ledger.sqlite import DAMAGED, ledger_errors
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,7 +1,7 @@
 """The ledger: the SQL database of what happened, imports and runs.
 
-Only the files ``ledger*.py`` know SQL. polars and sqlalchemy are imported where a ledger is opened
-or asked, never by importing one of these modules.
+polars and sqlalchemy are imported where a ledger is opened or asked, never by importing one of
+these modules.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from stream_coord.compute.quality import GapRow, QualityRow
 from stream_coord.errors import ConfigError, LedgerError
-from stream_coord.stores.ledger_base import Outcome
-from stream_coord.stores.ledger_imports import FileRecord, ImportLedger, ImportRow
-from stream_coord.stores.ledger_runs import RunLedger, RunRow, SessionRecord, SessionRow
-from stream_coord.stores.ledger_schema import no_ledger, prepare, storable
-from stream_coord.stores.ledger_sqlite import ledger_errors, sqlite_engine
+from stream_coord.stores.ledger.base import Outcome
+from stream_coord.stores.ledger.imports import FileRecord, ImportLedger, ImportRow
+from stream_coord.stores.ledger.runs import RunLedger, RunRow, SessionRecord, SessionRow
+from stream_coord.stores.ledger.schema import no_ledger, prepare, storable
+from stream_coord.stores.ledger.sqlite import ledger_errors, sqlite_engine
 
 __all__ = [
     "FileRecord",
