@@ -10,6 +10,7 @@
     |  `- CalendarError              unknown calendar, no session in a range
     |- InputFileError                a file that cannot be imported at all
     |- StoreError                    a bar store that cannot be read or written
+    |  |- StoreMissingError          there is no store at an address
     |  |- StoreCorruptError          stored bytes are not what was written
     |  `- StoreConflictError         other writers kept winning
     |- LedgerError                   the ledger cannot be read or written
@@ -70,6 +71,10 @@ class InputFileError(StreamCoordError):
 
 class StoreError(StreamCoordError):
     """A bar store cannot be opened, read or written."""
+
+
+class StoreMissingError(StoreError):
+    """There is no bar store at an address."""
 
 
 class StoreCorruptError(StoreError):

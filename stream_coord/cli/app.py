@@ -16,6 +16,7 @@ def build_app() -> typer.Typer:
     from stream_coord.cli.init import init
     from stream_coord.cli.replay import replay
     from stream_coord.cli.report import report
+    from stream_coord.cli.store import store_app
 
     app = typer.Typer(
         name="sc",
@@ -31,6 +32,7 @@ def build_app() -> typer.Typer:
     app.command("import")(guarded(import_bars))
     app.command("replay")(guarded(replay))
     app.command("report")(guarded(report))
+    app.add_typer(store_app(), name="store")
     return app
 
 

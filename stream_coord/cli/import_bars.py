@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from stream_coord.cli.guard import EXIT_INTERRUPTED
 from stream_coord.cli.shell import (
     ConfigOption,
     JsonOption,
@@ -16,6 +19,7 @@ from stream_coord.cli.shell import (
     Shell,
 )
 from stream_coord.errors import UsageError, near_miss
+from stream_coord.render.console import error_console
 
 if TYPE_CHECKING:
     from stream_coord.bars import Symbol
@@ -78,9 +82,11 @@ def import_bars(
 
     Example: sc import bars.csv --tz America/New_York --label open --column volume=Vol
     """
+    # Before polars is imported: its allocator would keep memory for each of many threads.
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "narenas:1")
     from stream_coord.bars import Symbol, parse_symbols
-    from stream_coord.importing import ImportTarget, import_files
-    from stream_coord.render.imports import import_json, import_text
+    from stream_coord.importing import ImportInterruptedError, ImportTarget, import_files
+    from stream_coord.render.imports import import_json, import_text, interrupted_text, progress
 
     mapping = _mapping(columns or [])
     one_symbol = None if symbol is None else Symbol.parse(symbol)
@@ -91,21 +97,26 @@ def import_bars(
         else ()
     )
     with Shell.open(config, sets, json, quiet, now) as shell:
-        with shell.ledger(create=True) as ledger, shell.out.progress("Importing") as advance:
-            target = ImportTarget(
-                store=shell.store(create=True),
-                ledger=ledger,
-                calendar=shell.calendar(),
-                interval=shell.config.base_interval,
-                clock=shell.clock,
-                allow_nonpositive=allowed,
-            )
-            summary = import_files(
-                paths,
-                how,
-                target,
-                on_progress=lambda at: advance(at.files, at.total_files, f"{at.rows:,} rows"),
-            )
+        begun = monotonic()
+        try:
+            with shell.ledger(create=True) as ledger, shell.out.progress("Importing") as advance:
+                target = ImportTarget(
+                    store=shell.store(create=True),
+                    ledger=ledger,
+                    calendar=shell.calendar(),
+                    interval=shell.config.base_interval,
+                    clock=shell.clock,
+                    allow_nonpositive=allowed,
+                )
+                summary = import_files(
+                    paths,
+                    how,
+                    target,
+                    on_progress=lambda at: advance(*progress(at, monotonic() - begun)),
+                )
+        except ImportInterruptedError as stop:
+            error_console().print(interrupted_text(stop.kept), style="yellow", soft_wrap=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         shell.out.answer(lambda: import_text(summary), lambda: import_json(summary))
         if summary.failed:
             shell.out.fail([file.message for file in summary.failed])

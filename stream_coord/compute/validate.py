@@ -121,17 +121,24 @@ def collapse(good: pl.DataFrame, interval: Interval) -> Collapsed:
             bar frame are carried along.
         interval: The bars' interval.
     """
-    import polars as pl
-
     keyed = good.with_columns(_keys(good, interval).alias("key"))
     if not keyed["key"].is_sorted():
         keyed = keyed.sort("key", maintain_order=True)
     is_last = (keyed["key"] != keyed["key"].shift(-1)).fill_null(value=True)
+    if is_last.all():  # the rule, and the rows may be many: no copy
+        return Collapsed(keyed.drop("key"), _superseded(keyed.clear(), keyed.clear()))
     kept, gone = keyed.filter(is_last), keyed.filter(~is_last)
+    return Collapsed(kept.drop("key"), _superseded(kept, gone))
+
+
+def _superseded(kept: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
+    """Return those of the rows that gave way whose values differ from what was kept."""
+    import polars as pl
+
     old = gone.rename({field: f"old_{field}" for field in FIELDS})
     pairs = old.join(kept.select("key", *FIELDS), on="key", how="left", maintain_order="left")
     differ = pl.any_horizontal(pl.col(f"old_{field}") != pl.col(field) for field in FIELDS)
-    return Collapsed(kept.drop("key"), pairs.filter(differ).drop("key"))
+    return pairs.filter(differ).drop("key")
 
 
 def _keys(good: pl.DataFrame, interval: Interval) -> pl.Series:

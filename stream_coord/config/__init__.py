@@ -158,6 +158,7 @@ def _build(
     checker = Checker(environ, layers.place)
     checked = check_meaning(checker, checker.settings(layers.tables), layers.tables)
     symbols = _read_symbols(checker, checked, root)
+    _check_files(checker, checked, root)
     _raise_problems(layers.problems + checker.problems, checker.hint)
     # A calendar's name is in every report: only these sections keep their texts masked.
     settings = structs.replace(
@@ -192,6 +193,16 @@ def _tables(settings: Struct, text: Callable[[str], str]) -> dict[str, object]:
 
     values = zip(settings.__struct_encode_fields__, structs.astuple(settings), strict=True)
     return {key: builtin(value) for key, value in values if value is not None}
+
+
+def _check_files(checker: Checker, settings: Settings, root: Path) -> None:
+    """Report a SQLite file that is to be both store and ledger: each write has both open."""
+    urls = (settings.store.url, settings.ledger.url)
+    if all(url.startswith("sqlite:///") for url in urls):
+        store, ledger = (root.joinpath(url.removeprefix("sqlite:///")).resolve() for url in urls)
+        if store == ledger:
+            what = " names the file of [store] url: a SQLite file cannot be both; name another"
+            checker.report(("ledger", "url"), what)
 
 
 def _read_symbols(checker: Checker, settings: Settings, root: Path) -> tuple[Symbol, ...]:

@@ -35,8 +35,9 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
     url: Annotated[
         Text,
         Meta(
-            description="A Delta Lake directory or bucket as delta:PATH; a relative path starts at "
-            "this file's folder."
+            description="A Delta Lake directory or bucket as delta:PATH; or sqlite:///PATH or "
+            "postgresql+psycopg://USER:${NAME}@HOST/DATABASE. A relative path starts at this "
+            "file's folder."
         ),
     ] = "delta:data/bars"
 
@@ -47,8 +48,8 @@ class LedgerSettings(Struct, frozen=True, kw_only=True):
     url: Annotated[
         Text,
         Meta(
-            description="A database URL of SQLAlchemy; a relative SQLite path starts at this "
-            "file's folder. Write a password as ${NAME}: it is taken from the environment."
+            description="sqlite:///PATH, a relative path starts at this file's folder; or "
+            "postgresql+psycopg://USER:${NAME}@HOST/DATABASE, the password from the environment."
         ),
     ] = "sqlite:///data/ledger.db"
 

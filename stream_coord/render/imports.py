@@ -5,9 +5,32 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from stream_coord.importing import ImportSummary
+from stream_coord.importing import ImportProgress, ImportSummary
 from stream_coord.render.quality import heading, new_table
 from stream_coord.render.text import plural, printable
+
+
+def progress(at: ImportProgress, seconds: float) -> tuple[float, float, str]:
+    """Return how much of how much is done after so many seconds, and what to say of it.
+
+    A byte is half done when it has been read, and done when its rows are stored.
+    """
+    done = (at.bytes_read + at.bytes_stored) / 2
+    rate = at.rows * done / max(at.bytes_read, 1) / max(seconds, 1e-9)
+    files = f"file {min(at.files + 1, at.total_files):,} of {at.total_files:,}, "
+    text = f"{files if at.total_files > 1 else ''}{at.rows:,} rows, {rate:,.0f} rows/s"
+    return done, at.total_bytes, text
+
+
+def interrupted_text(kept: ImportSummary) -> str:
+    """Return what to say of an import that was interrupted."""
+    if not kept.files:
+        return "Interrupted before any row was known to be stored; import the same files again."
+    rows = plural(kept.rows - kept.rejected, "row")
+    return (
+        f"Interrupted: {rows} of {plural(len(kept.files), 'file')} are stored; "
+        "import the same files again to complete it."
+    )
 
 
 def import_json(summary: ImportSummary) -> dict[str, object]:

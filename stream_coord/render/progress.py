@@ -8,9 +8,30 @@ from time import monotonic
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 _DELAY_SECONDS = 1.0
+_COUNTABLE = 100_000
+
+
+class _DoneColumn(ProgressColumn):
+    """Shows how many of how many are done; a percentage if they are too many to be counted."""
+
+    def render(self, task: Task) -> Text:
+        """Return the column's text."""
+        if task.total is None:
+            return Text("")
+        if task.total < _COUNTABLE:
+            return Text(f"{task.completed:,.0f}/{task.total:,.0f}", style="progress.download")
+        return Text(f"{100 * task.completed // task.total:.0f}%", style="progress.percentage")
 
 
 class Advance(Protocol):
@@ -28,7 +49,7 @@ def delayed_progress(console: Console, doing: str) -> Iterator[Advance]:
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        _DoneColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}", markup=False),
         console=console,

@@ -1,4 +1,4 @@
-"""Bytes of files: plain, gzipped, or the members of a zip archive."""
+"""Bytes of files: plain, gzipped, or the members of a zip archive, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from typing import IO
+from zipfile import BadZipFile, ZipFile
 
 from stream_coord.errors import InputFileError
 
-MOST_BYTES = 4 << 30
-"""The size from which a member of an archive is not even tried to be unpacked."""
+MOST_BYTES = 1 << 30
+"""The size from which a file is not read as a whole."""
+_CHUNK_BYTES = 1 << 20
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _NOT_PLAIN = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
@@ -28,7 +30,7 @@ _NOT_PLAIN = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Member:
     """A file, or one of the files in a zip archive.
 
@@ -36,18 +38,52 @@ class Member:
         path: The file's path, or the archive's.
         file_name: Its own name, with its folders in the archive.
         alone: Whether there is no other in the archive.
-        load: Returns its bytes, unpacked, or raises InputFileError.
+        opened: Opens it; the stream's position is that in the unpacked bytes of an archive.
+        begin: Where in the file its bytes begin.
+        packing: How many bytes of the file a byte of the stream takes.
+        position: How many bytes of the file have been read.
     """
 
     path: Path
     file_name: str
     alone: bool
-    load: Callable[[], bytes]
+    opened: Callable[[], IO[bytes]]
+    begin: int = 0
+    packing: float = 1.0
+    position: int = 0
 
     @property
     def name(self) -> str:
         """The path, and ``!member`` if there are several."""
-        return _name(self.path, self.file_name, alone=self.alone)
+        return str(self.path) if self.alone else f"{self.path}!{self.file_name}"
+
+    def chunks(self, size_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:
+        """Yield the unpacked bytes in chunks of at most this size, none of them empty.
+
+        Raises:
+            InputFileError: they cannot be read, or are of a kind that is no text.
+        """
+        with file_errors(self.name), self.opened() as packed, _unpacked(packed) as stream:
+            _check_plain(_peek(stream), self.name)
+            while chunk := stream.read(size_bytes):
+                self.position = self.begin + int(packed.tell() * self.packing)
+                yield chunk
+
+    def load(self) -> bytes:
+        """Return all bytes, unpacked.
+
+        Raises:
+            InputFileError: there are more than `MOST_BYTES`, or as for `chunks`.
+        """
+        data = bytearray()
+        for chunk in self.chunks():
+            data += chunk
+            if len(data) > MOST_BYTES:
+                raise InputFileError(
+                    f"{self.name} is more than {MOST_BYTES} bytes unpacked",
+                    "Split it into smaller files.",
+                )
+        return bytes(data)
 
 
 @contextmanager
@@ -77,7 +113,7 @@ def members(path: Path) -> Iterator[Member]:
     with file_errors(str(path)), path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
     if not is_zip:
-        yield Member(path, path.name, True, partial(_unpacked, str(path), path.read_bytes))
+        yield Member(path, path.name, True, partial(_open, path))
         return
     with file_errors(str(path)):
         archive = ZipFile(path)  # its members hold it open, and the last one closes it
@@ -86,15 +122,16 @@ def members(path: Path) -> Iterator[Member]:
         raise InputFileError(f"{path} is an archive without a file in it")
     if len({entry.filename for entry in entries}) < len(entries):
         raise InputFileError(f"{path} is an archive with two files of one name")
-    alone = len(entries) == 1
     for entry in entries:
-        name = _name(path, entry.filename, alone=alone)
-        read = partial(_read_entry, archive, entry, name)
-        yield Member(path, entry.filename, alone, partial(_unpacked, name, read))
+        # No more is unpacked than the stated size, so that one that lies is no danger.
+        opened = partial(archive.open, entry)
+        packing = entry.compress_size / max(entry.file_size, 1)
+        alone = len(entries) == 1
+        yield Member(path, entry.filename, alone, opened, entry.header_offset, packing)
 
 
-def _name(path: Path, file_name: str, *, alone: bool) -> str:
-    return str(path) if alone else f"{path}!{file_name}"
+def _open(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
 
 def _is_noise(name: str) -> bool:
@@ -103,24 +140,19 @@ def _is_noise(name: str) -> bool:
     return not base or base.startswith(".") or "__MACOSX" in folders
 
 
-def _read_entry(archive: ZipFile, entry: ZipInfo, name: str) -> bytes:
-    # No more is unpacked than the stated size, so that one that lies is no danger either.
-    if entry.file_size > MOST_BYTES:
-        raise InputFileError(
-            f"{name} would be {entry.file_size} bytes unpacked; at most {MOST_BYTES} are read",
-            "Split it into smaller files.",
-        )
-    return archive.read(entry)
+def _unpacked(stream: IO[bytes]) -> IO[bytes] | gzip.GzipFile:
+    return gzip.open(stream) if _peek(stream).startswith(_GZIP) else stream
 
 
-def _unpacked(name: str, read: Callable[[], bytes]) -> bytes:
-    with file_errors(name):
-        data = read()
-        if data.startswith(_GZIP):
-            data = gzip.decompress(data)
+def _peek(stream: IO[bytes] | gzip.GzipFile) -> bytes:
+    begin = stream.read(max(map(len, (*_NOT_PLAIN, _GZIP))))
+    stream.seek(0)
+    return begin
+
+
+def _check_plain(begin: bytes, name: str) -> None:
     for magic, what in _NOT_PLAIN.items():
-        if data.startswith(magic):
+        if begin.startswith(magic):
             raise InputFileError(
                 f"{name} is {what}", "Convert it to plain text in UTF-8; .gz and .zip can be read."
             )
-    return data

@@ -8,8 +8,10 @@ the rules for bars are in `stream_coord.compute.validate`.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -25,17 +27,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RawBars:
-    """Every row of one part, in file order.
+    """Every row of a piece of a part, in file order.
 
     Attributes:
         frame: The columns of a bar frame (``start`` is UTC microseconds; null where a value could
-            not be read), ``row`` (Int64, 1-based line or row number in the file) and ``reason``
+            not be read), ``row`` (Int64, 1-based line or row number in the part) and ``reason``
             (String; null, or why the reader itself rejects the row).
         raw: Returns the texts of the rows with the given numbers, for people.
+        position: How many bytes of the file, packed as it is, have been read with it.
     """
 
     frame: pl.DataFrame
     raw: Callable[[Sequence[int]], list[str]]
+    position: int
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,27 @@ class Part:
 
     Attributes:
         name: The file's path, followed by ``!member`` where an archive has several.
-        read: Reads it. Raises InputFileError if it cannot be read at all, UsageError if what was
-            stated about it cannot be right.
+        pieces: Reads it: yields its rows in pieces that are small enough for memory, at least one.
+            Raises InputFileError if it cannot be read, at the beginning or anywhere in it;
+            UsageError if what was stated about it cannot be right.
     """
 
     name: str
-    read: Callable[[], RawBars]
+    pieces: Callable[[], Iterator[RawBars]]
+
+    def read(self) -> RawBars:
+        """Return all rows at once, as one piece; for parts that fit into memory."""
+        import polars as pl
+
+        pieces = list(self.pieces())
+        lasts = (piece.frame["row"][-1] if len(piece.frame) else 0 for piece in pieces)
+
+        def raw(rows: Sequence[int]) -> list[str]:
+            return [pieces[bisect_left(ends, row)].raw([row])[0] for row in rows]
+
+        ends = list(accumulate(lasts, max))
+        frame = pl.concat(piece.frame for piece in pieces)
+        return RawBars(frame, raw, pieces[-1].position)
 
 
 class FileFormat(Protocol):

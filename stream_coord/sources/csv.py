@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from stream_coord.errors import InputFileError, UsageError
 from stream_coord.interval import Interval
-from stream_coord.sources.archives import members
+from stream_coord.sources.archives import Member, members
 from stream_coord.sources.base import Part, RawBars, TableFormat, raw_frame
-from stream_coord.sources.lines import Layout, line_texts, read_lines, split_line, to_lines
+from stream_coord.sources.lines import (
+    LONGEST_LINE_BYTES,
+    Layout,
+    line_texts,
+    read_lines,
+    split_line,
+    whole_lines,
+)
 from stream_coord.sources.times import text_times
 
+if TYPE_CHECKING:
+    import polars as pl
+
+BLOCK_BYTES = 4 << 20
+"""How much of a file is read at a time: enough for two cores, little enough for any memory."""
 _SUFFIXES = (".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".tsv.gz", ".zip")
 
 
@@ -78,21 +91,50 @@ class CsvFormat(TableFormat):
     def parts(self, path: Path, interval: Interval) -> Iterator[Part]:
         """Yield the file, or every member of a zip archive."""
         for member in members(path):
-            yield Part(member.name, partial(self._read, member.name, member.load, interval))
+            yield Part(member.name, partial(self._pieces, member, interval))
 
-    def _read(self, name: str, load: Callable[[], bytes], interval: Interval) -> RawBars:
-        data = to_lines(load(), name)
-        body, first, layout = (self._headed if self.header else self._headless)(data, name)
-        table = read_lines(body, layout, first)
+    def _pieces(self, member: Member, interval: Interval) -> Iterator[RawBars]:
+        """Yield the rows of some lines at a time, from the line on that shows the columns."""
+        blocks = whole_lines(member.chunks(BLOCK_BYTES), member.name)
+        first, lines, layout = self._begin(blocks, member.name)
+        any_time = False
+        for block in chain([lines], blocks):
+            body = block.rstrip(b"\n") if block.endswith(b"\n\n") else block
+            table = read_lines(body, layout, first)
+            times = self._times(table, must_place=not any_time)
+            any_time = any_time or times["start"].count() > 0
+            frame = raw_frame(table, times, symbol=self.symbol, shift=self.shift(interval))
+            yield RawBars(frame, partial(line_texts, body, first=first), member.position)
+            first += block.count(b"\n")
+
+    def _times(self, table: pl.DataFrame, *, must_place: bool) -> pl.DataFrame:
         text = table["time"]
-        if "date" in layout.positions:
+        if "date" in self.columns:
             text = table["date"] + " " + text
-        times = text_times(text, self.time_format, self.tz)
-        frame = raw_frame(table, times, symbol=self.symbol, shift=self.shift(interval))
-        return RawBars(frame, partial(line_texts, data))
+        return text_times(text, self.time_format, self.tz, must_place=must_place)
 
-    def _headed(self, data: bytes, name: str) -> tuple[bytes, int, Layout]:
-        """Return what follows the header, the number of its first line, and its layout."""
+    def _begin(self, blocks: Iterator[bytes], name: str) -> tuple[int, bytes, Layout]:
+        """Return the first row's number, what of the first blocks is rows, and the layout.
+
+        As many blocks are taken as it needs to see the layout; that is one, of a sound file.
+        """
+        lines = b""
+        for block in blocks:
+            lines += block
+            if not lines or lines.isspace():
+                continue
+            if self.header:
+                return self._headed(lines, name)
+            width = self._width(lines)
+            if width is not None:
+                return 1, lines, self._headless(width, name)
+            if len(lines) > LONGEST_LINE_BYTES:
+                break
+        if not lines.strip():
+            raise InputFileError(f"{name} is empty")
+        raise InputFileError(f"{name} is not a CSV file: no line of it is text")
+
+    def _headed(self, data: bytes, name: str) -> tuple[int, bytes, Layout]:
         above = len(data) - len(data.lstrip(b"\n"))
         below = data.find(b"\n", above) + 1 or len(data)
         headers = split_line(data[above:below].rstrip(b"\n"), self.delimiter)
@@ -106,14 +148,15 @@ class CsvFormat(TableFormat):
             )
         headers = [header.strip() for header in headers]
         positions = self.find_columns(headers, name)
-        return data[below:], above + 2, Layout(len(headers), self.delimiter, positions)
+        return above + 2, data[below:], Layout(len(headers), self.delimiter, positions)
 
-    def _headless(self, data: bytes, name: str) -> tuple[bytes, int, Layout]:
-        """Return the same of a file without a header; its first sound line shows the width."""
+    def _width(self, data: bytes) -> int | None:
+        """Return how many fields the first sound line has; None if there is no such line."""
         lines = (split_line(line.rstrip(b"\n"), self.delimiter) for line in BytesIO(data))
-        width = next((len(fields) for fields in lines if not isinstance(fields, str)), None)
-        if width is None:
-            raise InputFileError(f"{name} is not a CSV file: no line of it is text")
+        return next((len(fields) for fields in lines if not isinstance(fields, str)), None)
+
+    def _headless(self, width: int, name: str) -> Layout:
+        """Return the layout of a file without a header; its first sound line shows the width."""
         places = self._places
         field, last = max(places.items(), key=lambda item: item[1])
         if last > width:
@@ -128,4 +171,4 @@ class CsvFormat(TableFormat):
                 "--column field=NUMBER.",
             )
         positions = {field: place - 1 for field, place in places.items()}
-        return data, 1, Layout(width, self.delimiter, positions)
+        return Layout(width, self.delimiter, positions)

@@ -90,7 +90,7 @@ class LeanFormat:
         for member in members(path):
             if not is_zipfile(path):
                 raise InputFileError(f"{path} is not a zip archive")
-            yield Part(member.name, partial(self._read, member, origin, zone))
+            yield Part(member.name, partial(self._pieces, member, origin, zone))
 
     def _zone(self, origin: _Origin, path: Path) -> str:
         home = "America/New_York" if origin.market == "usa" else None
@@ -120,7 +120,8 @@ class LeanFormat:
             )
         return Symbol.parse(f"{origin.symbol}.{expiry[1]}")
 
-    def _read(self, member: Member, origin: _Origin, zone: str) -> RawBars:
+    def _pieces(self, member: Member, origin: _Origin, zone: str) -> Iterator[RawBars]:
+        """Yield the bars of a day: they are few."""
         lines = to_lines(member.load(), member.name)
         table = read_lines(lines, _LAYOUT)
         if not table["reason"].null_count():
@@ -131,7 +132,7 @@ class LeanFormat:
             table = table.with_columns(_in_dollars(table))
         times = _day_times(table["time"], origin.midnight, zone)
         frame = raw_frame(table, times, symbol=self._symbol(origin, member))
-        return RawBars(frame, partial(line_texts, lines))
+        yield RawBars(frame, partial(line_texts, lines), member.position)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from stream_coord.bars import FIELDS
 from stream_coord.errors import InputFileError, UsageError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 RAW_CHARACTERS = 500
 """How much of a bad row's text is kept."""
 EXACT_BYTES = 256 << 10
+LONGEST_LINE_BYTES = 64 << 20
+"""A longer line is no text; all of it would have to be in memory."""
 _SPACE = " \t"
 _BLANK = b" \t\v\f"
 
@@ -66,18 +70,53 @@ def to_lines(data: bytes, name: str) -> bytes:
     Raises:
         InputFileError: there is nothing but blank lines.
     """
-    data = data.removeprefix(codecs.BOM_UTF8)
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    data = _with_lf(data.removeprefix(codecs.BOM_UTF8))
     if not data or data.isspace():
         raise InputFileError(f"{name} is empty")
     return data.rstrip(b"\n") if data.endswith(b"\n\n") else data
 
 
-def line_texts(lines: bytes, rows: Sequence[int]) -> list[str]:
-    """Return the texts of the lines with the given numbers (from 1), for people: cut if long."""
-    all_lines = lines.split(b"\n")
-    return [all_lines[row - 1][:RAW_CHARACTERS].decode(errors="backslashreplace") for row in rows]
+def whole_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """Yield a file's lines in blocks of about a chunk, without byte order mark, ended by LF.
+
+    The last line of the last block need not be ended.
+
+    Raises:
+        InputFileError: a line is longer than `LONGEST_LINE_BYTES`.
+    """
+    begun, rest = False, b""
+    for chunk in chunks:
+        data = rest + chunk
+        # A CR at the end may be half of a CRLF.
+        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, len(data) - 1)) + 1
+        rest = data[end:]
+        if end:
+            yield _with_lf(data[:end] if begun else data[:end].removeprefix(codecs.BOM_UTF8))
+            begun = True
+        elif len(rest) > LONGEST_LINE_BYTES:
+            raise InputFileError(
+                f"{name} is no text: it has a line of more than {LONGEST_LINE_BYTES} bytes"
+            )
+    if rest:
+        yield _with_lf(rest if begun else rest.removeprefix(codecs.BOM_UTF8))
+
+
+def _with_lf(data: bytes) -> bytes:
+    if b"\r" not in data:
+        return data
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def line_texts(lines: bytes, rows: Sequence[int], first: int = 1) -> list[str]:
+    """Return the texts of the lines with the given numbers, for people: cut if long.
+
+    Args:
+        lines: Lines ended by LF.
+        rows: The numbers of some of them.
+        first: The number of the first line.
+    """
+    every = lines.split(b"\n") if rows else []
+    return [every[row - first][:RAW_CHARACTERS].decode(errors="backslashreplace") for row in rows]
 
 
 def read_lines(
@@ -140,7 +179,8 @@ def _read_plain(chunk: bytes, layout: Layout, first: int) -> pl.DataFrame | None
     if chunk.endswith(layout.delimiter.encode()):
         return None  # polars forgives an empty field too many at the end of the data
     rows = chunk.count(b"\n") + (not chunk.endswith(b"\n"))
-    separators = chunk.count(layout.delimiter.encode())
+    # Counted by numpy: they are many, and bytes.count is quick at rare ones only.
+    separators = np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord(layout.delimiter))
     # polars refuses a line that is too long (if it must read all columns), but not one that is too
     # short: with the right number of separators in all, there is none without the other.
     if separators != rows * (layout.width - 1) or layout.width < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,9 @@ from stream_coord.sources.times import EPOCHS, datetime_times, epoch_times, text
 
 if TYPE_CHECKING:
     import polars as pl
+
+PIECE_ROWS = 262_144
+"""How many rows are read at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,30 +47,32 @@ class ParquetFormat(TableFormat):
 
     def parts(self, path: Path, interval: Interval) -> Iterator[Part]:
         """Yield the file."""
-        yield Part(str(path), partial(self._read, path, interval))
+        yield Part(str(path), partial(self._pieces, path, interval))
 
-    def _read(self, path: Path, interval: Interval) -> RawBars:
+    def _pieces(self, path: Path, interval: Interval) -> Iterator[RawBars]:
         import polars as pl
 
-        table = _read_columns(path, self.find_columns)
-        numbered = table.with_columns(
-            *_as_numbers(table, str(path)),
-            pl.int_range(1, len(table) + 1, dtype=pl.Int64).alias("row"),
-            pl.lit(None, pl.String).alias("reason"),
-        )
-        if self.symbol is None:
-            numbered = numbered.with_columns(_as_text(table["symbol"], str(path)))
-        times = self._times(table["time"], str(path))
-        frame = raw_frame(numbered, times, symbol=self.symbol, shift=self.shift(interval))
-        return RawBars(frame, partial(_row_texts, table))
+        any_time = False
+        for first, table, position in _tables(path, self.find_columns):
+            numbered = table.with_columns(
+                *_as_numbers(table, str(path)),
+                pl.int_range(first, first + len(table), dtype=pl.Int64).alias("row"),
+                pl.lit(None, pl.String).alias("reason"),
+            )
+            if self.symbol is None:
+                numbered = numbered.with_columns(_as_text(table["symbol"], str(path)))
+            times = self._times(table["time"], str(path), must_place=not any_time)
+            any_time = any_time or times["start"].count() > 0
+            frame = raw_frame(numbered, times, symbol=self.symbol, shift=self.shift(interval))
+            yield RawBars(frame, partial(_row_texts, table, first=first), position)
 
-    def _times(self, column: pl.Series, name: str) -> pl.DataFrame:
+    def _times(self, column: pl.Series, name: str, *, must_place: bool) -> pl.DataFrame:
         import polars as pl
 
         if isinstance(column.dtype, pl.Datetime):
             return datetime_times(column, self.tz)
         if column.dtype == pl.String:
-            return text_times(column, self.time_format, self.tz)
+            return text_times(column, self.time_format, self.tz, must_place=must_place)
         if not column.dtype.is_integer():
             raise _wrong_type(column, name, "Datetime, a whole number or text")
         if self.time_format not in EPOCHS:
@@ -77,24 +83,40 @@ class ParquetFormat(TableFormat):
         return epoch_times(column.cast(pl.Int64, strict=False), EPOCHS[self.time_format])
 
 
-def _read_columns(
+def _tables(
     path: Path, find_columns: Callable[[Sequence[str], str], Mapping[str, int]]
-) -> pl.DataFrame:
-    """Return the columns of the fields, under the fields' names."""
+) -> Iterator[tuple[int, pl.DataFrame, int]]:
+    """Yield some rows at a time: the number of the first, the columns under the fields' names.
+
+    The third is about how many bytes of the file have been read.
+    """
     import polars as pl
 
     # An open file: polars would take a path's * and ? for patterns.
-    with file_errors(str(path)), path.open("rb") as file:
+    with file_errors(str(path)), path.open("rb") as file, _parquet_errors(path):
+        headers = list(pl.read_parquet_schema(file))
+    positions = find_columns(headers, str(path))
+    scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+    wanted = scan.select(pl.col(headers[at]).alias(field) for field, at in positions.items())
+    with _parquet_errors(path):
+        rows = scan.select(pl.len()).collect().item()
+    size_bytes = path.stat().st_size
+    for first in range(0, max(rows, 1), PIECE_ROWS):
+        with _parquet_errors(path):
+            table = wanted.slice(first, PIECE_ROWS).collect()
+        yield first + 1, table, size_bytes * (first + len(table)) // max(rows, 1)
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    import polars as pl
+
+    with file_errors(str(path)):
         try:
-            headers = list(pl.read_parquet_schema(file))
-            positions = find_columns(headers, str(path))
-            file.seek(0)
-            wanted = {field: headers[position] for field, position in positions.items()}
-            table = pl.read_parquet(file, columns=sorted(set(wanted.values())))
+            yield
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             reason = str(error).partition("\n")[0]
             raise InputFileError(f"{path} cannot be read as Parquet: {reason}") from error
-    return table.select(pl.col(header).alias(field) for field, header in wanted.items())
 
 
 def _as_numbers(table: pl.DataFrame, name: str) -> list[pl.Series]:
@@ -122,9 +144,9 @@ def _wrong_type(column: pl.Series, name: str, needed: str) -> InputFileError:
     )
 
 
-def _row_texts(table: pl.DataFrame, rows: Sequence[int]) -> list[str]:
-    """Return the values of the rows with the given numbers (from 1), for people."""
-    named = (table.row(row - 1, named=True) for row in rows)
+def _row_texts(table: pl.DataFrame, rows: Sequence[int], first: int) -> list[str]:
+    """Return the values of the rows with the given numbers, for people; `first` is the first's."""
+    named = (table.row(row - first, named=True) for row in rows)
     return [
         ", ".join(f"{field}={value}" for field, value in row.items())[:RAW_CHARACTERS]
         for row in named

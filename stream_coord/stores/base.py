@@ -64,6 +64,33 @@ class VersionedBars:
     versions: pl.DataFrame
 
 
+RETAIN_HOURS = 168
+"""How long `BarStore.compact` keeps replaced files by default: a week."""
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction did, or would do.
+
+    Attributes:
+        files_before: Files that held the store's bars; None where a store has no such files.
+        files_after: Files that hold them now.
+        bytes_before: What the store's bars took; None where it cannot be told.
+        bytes_after: What they take now; None also where only a real run can tell.
+        deleted_files: Files deleted because nobody needs them any more.
+        deleted_bytes: What those took.
+        notes: What else a user should know, a sentence each.
+    """
+
+    files_before: int | None
+    files_after: int | None
+    bytes_before: int | None
+    bytes_after: int | None
+    deleted_files: int = 0
+    deleted_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+
 class BarStore(Protocol):
     """Where bars are kept, cut by interval and UTC date.
 
@@ -128,6 +155,10 @@ class BarStore(Protocol):
         """
         ...
 
+    def intervals(self) -> list[Interval]:
+        """Return the intervals that the store holds bars of, ascending; reads no bars."""
+        ...
+
     def days(self, interval: Interval) -> list[date]:
         """Return the UTC dates that hold bars, ascending; reads no bars."""
         ...
@@ -139,6 +170,34 @@ class BarStore(Protocol):
             Columns ``symbol`` (String), ``first``, ``last`` (Int64, starts of its first and last
             bar in UTC microseconds), ``rows`` (Int64), sorted by symbol.
         """
+        ...
+
+    def compact(
+        self,
+        *,
+        retain_hours: int = RETAIN_HOURS,
+        dry_run: bool = False,
+        on_progress: Callable[[int, int, str], None] | None = None,
+    ) -> Compaction:
+        """Make the store small and quick to read; its bars and data versions stay as they are.
+
+        It may be stopped anywhere: the store is whole then, and a second run completes it.
+
+        Args:
+            retain_hours: How long what was replaced stays for those who still read it; without
+                meaning for a store that looks after that by itself.
+            dry_run: Change nothing; reads no bars.
+            on_progress: Called with the parts done, all parts, and what is done.
+
+        Raises:
+            UsageError: `retain_hours` is out of range.
+            StoreCorruptError: stored bytes differ from what was written.
+            StoreError: the store cannot be changed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; calling it again does nothing more."""
         ...
 
 

@@ -47,18 +47,42 @@ def merge_bars(stored: pl.DataFrame, new: pl.DataFrame) -> Merge:
     """
     import polars as pl
 
+    if stored.is_empty():  # the rule in a large import
+        return _all_stored(new)
     old = {name: f"old_{name}" for name in FIELDS}
     joined = new.join(stored.rename(old), on=KEY, how="left", maintain_order="left")
     known = pl.col("old_open").is_not_null()
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(old[name])) for name in FIELDS)
     fates = joined.select(*KEY, stored=~known, duplicates=known & same, revised=known & ~same)
-    counts = (
+    counts = _fate_counts(fates)
+    revisions = joined.filter(fates["revised"]).select(*KEY, *old.values(), *FIELDS)
+    return Merge(_union(stored, new), WriteOutcome(counts, revisions, fates))
+
+
+def _all_stored(new: pl.DataFrame) -> Merge:
+    import polars as pl
+
+    known = {name: pl.lit(name == "stored") for name in FATES}
+    fates = new.select(*KEY, **known)
+    # Bars are sorted: to find where symbol or date changes is much faster than to group.
+    dated = new.select("symbol", start_date().alias("date"))
+    changes = (pl.col(name).ne_missing(pl.col(name).shift()) for name in dated.columns)
+    begins = dated.select(pl.any_horizontal(changes)).to_series().arg_true().cast(pl.Int64)
+    rows = begins.extend_constant(len(new), 1).diff().drop_nulls()
+    counts = dated[begins].with_columns(
+        stored=rows, duplicates=pl.lit(0, pl.Int64), revised=pl.lit(0, pl.Int64)
+    )
+    return Merge(new, WriteOutcome(counts, empty_outcome().revisions, fates))
+
+
+def _fate_counts(fates: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    return (
         fates.group_by("symbol", start_date().alias("date"), maintain_order=True)
         .agg(pl.col(FATES).sum().cast(pl.Int64))
         .sort("symbol", "date")
     )
-    revisions = joined.filter(fates["revised"]).select(*KEY, *old.values(), *FIELDS)
-    return Merge(_union(stored, new), WriteOutcome(counts, revisions, fates))
 
 
 def join_outcomes(outcomes: list[WriteOutcome]) -> WriteOutcome:

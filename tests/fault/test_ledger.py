@@ -1,31 +1,24 @@
-"""The ledger among other writers, killed writers, read-only folders and damaged files."""
+"""The ledger in a SQLite file: read-only folders, other files, a full disk, damage."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-import sqlalchemy as sa
 
 from stream_coord.bars import FIELDS
 from stream_coord.compute.quality import GapRow, QualityRow
 from stream_coord.errors import LedgerError
 from stream_coord.stores.ledger import FileRecord, Ledger, SessionRecord, open_ledger
 from stream_coord.stores.ledger import schema as ledger_schema
-from stream_coord.stores.ledger import sqlite as ledger_sqlite
 
 URL = "sqlite:///ledger.db"
 NOBODY = 65534
@@ -120,161 +113,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     with open_ledger(URL, root, create=True) as ledger:
         write_some(ledger)
     return (root / "ledger.db").read_bytes()
-
-
-class TestWriters:
-    def test_threads_of_one_ledger_wait_for_each_other(self, ledger: Ledger) -> None:
-        def work(_: int) -> None:
-            run_id = begin_run(ledger)
-            for day in range(1, 9):
-                ledger.record_session(run_id, session(day))
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(work, range(8)))
-        runs = ledger.runs()
-        assert len(runs) == 8
-        for run in runs:
-            assert len(ledger.run_sessions(run.id)) == 8
-            assert len(ledger.run_quality(run.id)) == 24
-
-    def test_processes_wait_for_each_other(self, ledger: Ledger, tmp_path: Path) -> None:
-        code = """
-import sys
-from pathlib import Path
-from stream_coord.stores.ledger import QualityRow, SessionRecord, open_ledger
-with open_ledger("sqlite:///ledger.db", Path(sys.argv[1])) as ledger:
-    print("open", flush=True)
-    sys.stdin.readline()
-    for number in range(40):
-        run = ledger.begin_run(number, sys.argv[2], settings="", config_digest="", calendar="",
-                               calendar_version="", store="", program_version="")
-        quality = [QualityRow(str(n), "2018-11-01", 1, 1) for n in range(50)]
-        ledger.record_session(run, SessionRecord("2018-11-01", 0, 1, "", "", 1, 0, 0, quality, []))
-"""
-        writers = [
-            subprocess.Popen(
-                [sys.executable, "-c", code, tmp_path, name],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for name in ("left", "right")
-        ]
-        for writer in writers:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "open\n"
-        for writer in writers:
-            writer.communicate("go\n")
-        assert [writer.returncode for writer in writers] == [0, 0]
-        runs = ledger.runs()
-        for name in ("left", "right"):
-            assert [run.started for run in runs if run.command == name] == list(range(39, -1, -1))
-        assert {len(ledger.run_quality(run.id)) for run in runs} == {50}
-
-    def test_many_may_make_a_ledger_at_once(self, tmp_path: Path) -> None:
-        barrier = threading.Barrier(6)
-
-        def work(root: Path) -> None:
-            barrier.wait()
-            with open_ledger(URL, root, create=True) as ledger:
-                begin_run(ledger)
-
-        with ThreadPoolExecutor(6) as pool:
-            for attempt in range(5):
-                root = tmp_path / str(attempt)
-                list(pool.map(work, [root] * 6))
-                with open_ledger(URL, root) as ledger:
-                    assert len(ledger.runs()) == 6
-
-    def test_a_reader_sees_the_last_commit_while_another_writes(
-        self, ledger: Ledger, tmp_path: Path
-    ) -> None:
-        run_id = begin_run(ledger)
-        with open_ledger(URL, tmp_path) as reader, ledger._writing() as connection:
-            connection.execute(ledger_schema.tables().runs.delete())
-            assert [run.id for run in reader.runs()] == [run_id]
-
-    def test_a_writer_gives_up_on_one_that_never_ends(
-        self, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(ledger_sqlite, "WAIT_SECONDS", 0.001)
-        monkeypatch.setattr(ledger_sqlite, "WAITS", 3)
-        with open_ledger(URL, tmp_path) as other, ledger._writing():
-            with pytest.raises(LedgerError, match="is busy"):
-                begin_run(other)
-            assert other.runs() == []
-        begin_run(ledger)
-        assert len(ledger.runs()) == 1
-
-    @pytest.mark.parametrize("statement", ["SELECT", "INSERT INTO run_s", "INSERT INTO run_g"])
-    def test_an_interrupted_call_leaves_nothing_behind_and_no_lock(
-        self, ledger: Ledger, statement: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        run_id = begin_run(ledger)
-        monkeypatch.setattr(ledger_sqlite, "WAITS", 1)
-
-        def interrupt(*args: object) -> None:
-            if str(args[2]).startswith(statement):
-                raise KeyboardInterrupt
-
-        sa.event.listen(ledger._writer, "after_cursor_execute", interrupt)
-        try:
-            ledger.record_session(run_id, session(1))
-        except KeyboardInterrupt:
-            # While the interrupt is handled, as a command does it.
-            sa.event.remove(ledger._writer, "after_cursor_execute", interrupt)
-            ledger.record_session(run_id, session(2))
-        assert [row.session for row in ledger.run_sessions(run_id)] == ["2018-11-02"]
-        assert {row.session for row in ledger.run_quality(run_id)} == {"2018-11-02"}
-
-    def test_an_interrupt_as_a_call_begins_leaves_no_lock(
-        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        patiently = ledger_sqlite._patiently
-
-        def interrupted(attempt: Callable[[], object]) -> None:
-            patiently(attempt)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(ledger_sqlite, "_patiently", interrupted)
-        try:
-            begin_run(ledger)
-        except KeyboardInterrupt:
-            monkeypatch.setattr(ledger_sqlite, "_patiently", patiently)
-            monkeypatch.setattr(ledger_sqlite, "WAITS", 1)
-            begin_run(ledger)
-        assert len(ledger.runs()) == 1
-
-    @pytest.mark.parametrize("moment", ["after_cursor_execute", "commit"])
-    def test_a_killed_writer_leaves_the_ledger_whole(
-        self, ledger: Ledger, tmp_path: Path, moment: str
-    ) -> None:
-        code = """
-import os, signal, sys
-from pathlib import Path
-import sqlalchemy as sa
-from stream_coord.stores.ledger import QualityRow, SessionRecord, open_ledger
-quality = [QualityRow(str(n), "2018-11-01", 1, 1) for n in range(5000)]
-with open_ledger("sqlite:///ledger.db", Path(sys.argv[1])) as ledger:
-    run = ledger.begin_run(1, "replay", settings="", config_digest="", calendar="",
-                           calendar_version="", store="", program_version="")
-    def kill(*args):
-        if sys.argv[2] == "commit" or "run_quality" in args[2]:
-            os.kill(os.getpid(), signal.SIGKILL)
-    ledger.record_session(run, SessionRecord("2018-11-01", 0, 1, "", "", 1, 0, 0, quality, []))
-    sa.event.listen(sa.Engine, sys.argv[2], kill)
-    ledger.record_session(run, SessionRecord("2018-11-02", 0, 1, "", "", 1, 0, 0, [
-        QualityRow(str(n), "2018-11-02", 1, 1) for n in range(5000)], []))
-"""
-        child = subprocess.run([sys.executable, "-c", code, tmp_path, moment], check=False)
-        assert child.returncode == -signal.SIGKILL
-        (run,) = ledger.runs()
-        assert run.status == "running"
-        assert [row.session for row in ledger.run_sessions(run.id)] == ["2018-11-01"]
-        assert len(ledger.run_quality(run.id)) == 5_000
-        with ledger._reading() as connection:
-            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
-        ledger.record_session(run.id, session(2))
 
 
 class TestReadOnly:

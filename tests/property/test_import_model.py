@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 from unittest import mock
 
 import numpy as np
@@ -20,11 +21,15 @@ from numpy.typing import NDArray
 from stream_coord import importing
 from stream_coord.bars import FIELDS
 from stream_coord.clock import FixedClock, from_micros, parse_moment
-from stream_coord.importing import ImportTarget, import_files
+from stream_coord.importing import ImportTarget, batch, import_files
 from stream_coord.interval import DAY, MINUTE, Interval
+from stream_coord.sources import csv
 from stream_coord.sources.csv import CsvFormat
 from stream_coord.stores.base import VersionedBars, WriteOutcome
 from stream_coord.stores.ledger import FileRecord, open_ledger
+
+if TYPE_CHECKING:
+    from stream_coord.stores.base import BarStore
 
 MIDNIGHT = parse_moment("2018-11-23T00:00:00Z")
 CSV = CsvFormat(label="open", time_format="epoch-us")
@@ -67,11 +72,11 @@ class Model:
     bars: dict[Key, Values] = field(default_factory=dict)
     revisions: Counter[tuple[Key, Values, Values]] = field(default_factory=Counter)
 
-    def add(self, batch: Sequence[Sequence[Row]]) -> list[tuple[int, ...]]:
+    def add(self, together: Sequence[Sequence[Row]]) -> list[tuple[int, ...]]:
         """Add files at once; return what became of the rows of each, as `counts` has it."""
-        last = {row.key: row for file in batch for row in file if row.values is not None}
+        last = {row.key: row for file in together for row in file if row.values is not None}
         before = dict(self.bars)
-        return [self._add_file(file, last, before) for file in batch]
+        return [self._add_file(file, last, before) for file in together]
 
     def _add_file(
         self, rows: Sequence[Row], last: dict[Key, Row], before: dict[Key, Values]
@@ -185,11 +190,10 @@ def counts(record: FileRecord) -> tuple[int, ...]:
 
 
 def in_batches(files: list[list[Row]], most_files: int, most_rows: int) -> list[list[list[Row]]]:
-    """Cut files into batches of at most so many files, and of so many rows or one file."""
+    """Cut files into batches that end with the file that makes so many files, or rows."""
     batches: list[list[list[Row]]] = []
     for file in files:
-        room = bool(batches) and len(batches[-1]) < most_files
-        if room and sum(map(len, batches[-1])) + len(file) <= most_rows:
+        if batches and len(batches[-1]) < most_files and sum(map(len, batches[-1])) < most_rows:
             batches[-1].append(file)
         else:
             batches.append([file])
@@ -197,23 +201,31 @@ def in_batches(files: list[list[Row]], most_files: int, most_rows: int) -> list[
 
 
 @contextmanager
-def batches(files: int, rows: int) -> Iterator[None]:
-    """Make batches smaller."""
+def batches(files: int, rows: int, memory: int) -> Iterator[None]:
+    """Make batches smaller, and memory, so that a batch is several commits."""
     with (
         mock.patch.object(importing, "BATCH_FILES", files),
         mock.patch.object(importing, "BATCH_ROWS", rows),
+        mock.patch.object(batch, "MEMORY_ROWS", memory),
+        mock.patch.object(batch, "MEMORY_REJECTS", memory),
+        mock.patch.object(csv, "BLOCK_BYTES", 20 * memory),
     ):
         yield
 
 
-@given(files=files, batch_files=st.integers(1, 4), batch_rows=st.integers(1, 30))
+@given(
+    files=files,
+    batch_files=st.integers(1, 4),
+    batch_rows=st.integers(1, 30),
+    memory=st.integers(1, 20),
+)
 @settings(max_examples=15, deadline=None)
 def test_imports_do_what_a_dict_does(
-    files: list[list[Row]], batch_files: int, batch_rows: int
+    files: list[list[Row]], batch_files: int, batch_rows: int, memory: int
 ) -> None:
-    """File by file, in one import and in a second one of the same files."""
+    """File by file, in one import and in a second one of the same files, in any memory."""
     model, store = Model(), DictStore()
-    with tempfile.TemporaryDirectory() as folder, batches(batch_files, batch_rows):
+    with tempfile.TemporaryDirectory() as folder, batches(batch_files, batch_rows, memory):
         root = Path(folder)
         paths = [root / f"{n}.csv" for n in range(len(files))]
         header = "symbol,time,open,high,low,close,volume"
@@ -221,17 +233,26 @@ def test_imports_do_what_a_dict_does(
             path.write_text("\n".join([header, *(row.text for row in file)]))
         with open_ledger("sqlite:///ledger.db", root, create=True) as ledger:
             target = ImportTarget(
-                store, ledger, FromMidnight(), Interval(MINUTE), FixedClock(MIDNIGHT + DAY)
+                cast("BarStore", store),
+                ledger,
+                FromMidnight(),
+                Interval(MINUTE),
+                FixedClock(MIDNIGHT + DAY),
             )
             for _ in range(2):
                 expected = [
                     file
-                    for batch in in_batches(files, batch_files, batch_rows)
-                    for file in model.add(batch)
+                    for together in in_batches(files, batch_files, batch_rows)
+                    for file in model.add(together)
                 ]
                 summary = import_files(paths, CSV, target)
                 assert [counts(file) for file in summary.files] == expected
                 assert store.bars == model.bars
+                (row,) = ledger.imports(1)
+                totals = [sum(file[n] for file in expected) for n in range(len(NAMES))]
+                assert [getattr(row, name) for name in NAMES] == totals
+                assert (row.files, row.pending) == (len(files), 0)
+                assert len(ledger.rejects(row.id)) == row.rejected
             revised = ledger.revisions().filter(pl.col("kind") == "revised")
             old = [f"old_{name}" for name in FIELDS]
             found = Counter(

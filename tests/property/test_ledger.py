@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from operator import attrgetter
 from pathlib import Path
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from stream_coord.bars import FIELDS
 from stream_coord.compute.quality import GapRow, QualityRow
@@ -26,7 +34,6 @@ from stream_coord.stores.ledger import (
     open_ledger,
 )
 
-URL = "sqlite:///ledger.db"
 MEMORY = Path("/dev/shm")  # noqa: S108 -- hundreds of commits; on a disk each waits for it
 COUNTS = ("rows", "stored", "duplicates", "superseded", "revised", "rejected", "out_of_session")
 
@@ -71,10 +78,10 @@ counts = st.integers(0, 2**40)
 class LedgerMachine(RuleBasedStateMachine):
     """The ledger beside the model; every id is the position in the model's list, plus one."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
-        self.root = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
-        self.ledger = open_ledger(URL, self.root, create=True)
+        self.url = url
+        self.ledger = open_ledger(url, Path("/"), create=True)
         self.imports: list[ModelImport] = []
         self.runs: list[ModelRun] = []
 
@@ -83,12 +90,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.same_answers()
         finally:
             self.ledger.close()
-            shutil.rmtree(self.root)
 
     @rule()
     def reopen(self) -> None:
         self.ledger.close()
-        self.ledger = open_ledger(URL, self.root)
+        self.ledger = open_ledger(self.url, Path("/"))
 
     @rule(interval=st.sampled_from(["1m", "5m"]))
     def begin_import(self, interval: str) -> None:
@@ -292,10 +298,37 @@ def reject_frame(path: str, rows: list[Reject]) -> pl.DataFrame:
     )
 
 
-LedgerMachine.TestCase.settings = settings(
-    max_examples=20,
-    stateful_step_count=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-TestLedger = LedgerMachine.TestCase
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """Return a function that returns the address of a database with nothing in it."""
+    if request.param == "postgresql":
+        yield partial(emptied, request.getfixturevalue("postgres_url"))
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        numbers = count()
+        yield lambda: f"sqlite:///{folder}/{next(numbers)}.db"
+
+
+def emptied(url: str) -> str:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+    engine.dispose()
+    return url
+
+
+def test_any_calls_leave_what_the_model_says(empty: Callable[[], str]) -> None:
+    class Machine(LedgerMachine):
+        def __init__(self) -> None:
+            super().__init__(empty())
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=12,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )

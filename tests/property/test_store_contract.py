@@ -6,9 +6,11 @@ A further backend is one more entry of `BACKENDS`.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import struct
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -35,6 +37,7 @@ Values = tuple[float, ...]
 Key = tuple[str, int]
 Model = dict[Key, Values]
 
+POSTGRES_TABLES = ("bars", "bar_days", "series", "dates")
 DAY = 86_400_000_000
 MINUTE = 60_000_000
 FIRST_DAY = date(2018, 11, 2)
@@ -50,6 +53,12 @@ class Backend:
 
     open: Callable[[Path], BarStore]
     fingerprint: Callable[[Path], object]
+    wipe: Callable[[Path], None] = shutil.rmtree
+
+
+def sqlite_rows(directory: Path) -> list[str]:
+    with closing(sqlite3.connect(directory / "bars.db")) as connection:
+        return list(connection.iterdump())
 
 
 def every_byte(directory: Path) -> dict[Path, bytes]:
@@ -61,7 +70,36 @@ BACKENDS = {
         open=lambda directory: open_store("delta:bars", directory, create=True),
         fingerprint=every_byte,
     ),
+    "sqlite": Backend(
+        open=lambda directory: open_store("sqlite:///bars.db", directory, create=True),
+        fingerprint=sqlite_rows,
+    ),
 }
+
+
+@pytest.fixture(params=[*BACKENDS, "postgres"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Return each backend; of PostgreSQL one with a database of this test's own."""
+    if request.param != "postgres":
+        return BACKENDS[request.param]
+    url = request.getfixturevalue("postgres_url")
+    psycopg = pytest.importorskip("psycopg")
+    address = url.replace("+psycopg", "")
+
+    def rows(_: Path) -> object:
+        with psycopg.connect(address) as connection:
+            return [
+                connection.execute(f"TABLE {table} ORDER BY 1, 2, 3").fetchall()
+                for table in POSTGRES_TABLES
+            ]
+
+    def wipe(directory: Path) -> None:
+        shutil.rmtree(directory)
+        with psycopg.connect(address) as connection:
+            connection.execute(f"TRUNCATE {', '.join(POSTGRES_TABLES)}")
+
+    return Backend(lambda directory: open_store(url, directory, create=True), rows, wipe)
+
 
 symbols = st.sampled_from(["A", "AA", "B", "BRK.B", "a", "^VIX", "Z/9"])
 starts = st.builds(
@@ -107,7 +145,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.model: dict[Interval, Model] = {}
 
     def teardown(self) -> None:
-        shutil.rmtree(self.directory)
+        for store in getattr(self, "stores", ()):
+            store.close()
+        self.backend.wipe(self.directory)
 
     @initialize()
     def open_twice(self) -> None:
@@ -115,6 +155,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def reopen(self, which: int) -> None:
+        self.stores[which].close()
         self.stores[which] = self.backend.open(self.directory)
 
     @rule(which=st.integers(0, 1), interval=intervals, bars=rows)
@@ -205,6 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
             for symbol, start in model:
                 by_symbol.setdefault(symbol, []).append(start)
             for store in self.stores:
+                assert (interval in store.intervals()) == bool(model)
                 assert store.days(interval) == sorted({utc_date(start) for _, start in model})
                 spans = store.spans(interval)
                 assert spans.columns == ["symbol", "first", "last", "rows"]
@@ -227,9 +269,8 @@ def check_outcome(outcome: WriteOutcome, model: Model, bars: Model) -> None:
     assert sorted(outcome.revisions.rows()) == revisions
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_an_empty_range_has_neither_bars_nor_versions(name: str, tmp_path: Path) -> None:
-    store, interval = BACKENDS[name].open(tmp_path), Interval.parse("1m")
+def test_an_empty_range_has_neither_bars_nor_versions(backend: Backend, tmp_path: Path) -> None:
+    store, interval = backend.open(tmp_path), Interval.parse("1m")
     noon = FIRST_MIDNIGHT + DAY // 2
     store.write(interval, frame({("A", noon - MINUTE): (1.0,) * 5, ("A", noon): (1.0,) * 5}))
     for start, end in ((noon, noon), (noon - 1, noon - 1), (noon + 1, noon - 1)):
@@ -237,9 +278,8 @@ def test_an_empty_range_has_neither_bars_nor_versions(name: str, tmp_path: Path)
         assert (both.bars.height, both.versions.height) == (0, 0)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_store_behaves_like_a_dict(name: str) -> None:
-    machine = type("Machine", (StoreMachine,), {"backend": BACKENDS[name]})
+def test_store_behaves_like_a_dict(backend: Backend) -> None:
+    machine = type("Machine", (StoreMachine,), {"backend": backend})
     quick = settings(
         max_examples=25,
         stateful_step_count=12,

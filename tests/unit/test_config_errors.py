@@ -57,6 +57,10 @@ def problem(
         ("[prefetch]\nwindow_minutes = 0", ["= 0: must be a whole number from 1 to 1440"]),
         ("[session]\ntimeout_seconds = 0", ["= 0: must be a whole number from 1"]),
         ("[session]\npost_market_roll_delay_minutes = -1", ["= -1: must be a whole number from 0"]),
+        (
+            "[store]\nurl = 'sqlite:///x/../data/a.db'\n[ledger]\nurl = 'sqlite:///data/a.db'",
+            ["ledger.url names the file of [store] url", "name another"],
+        ),
         ("[calendar]\nhours = 'all'", ["calendar.hours = 'all': must be 'extended' or 'regular'"]),
         ("[store]\nurl = ''", ["store.url = '': must be a text that is not empty"]),
         ('[store]\nurl = "a\\u0000"', ["must be a text of valid Unicode without NUL"]),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import polars as pl
@@ -20,8 +24,16 @@ from stream_coord.bars import COLUMNS, Symbol
 from stream_coord.calendars import open_calendar
 from stream_coord.clock import FixedClock, parse_moment
 from stream_coord.errors import StreamCoordError, UsageError
-from stream_coord.importing import ImportProgress, ImportSummary, ImportTarget, import_files
+from stream_coord.importing import (
+    ImportInterruptedError,
+    ImportProgress,
+    ImportSummary,
+    ImportTarget,
+    batch,
+    import_files,
+)
 from stream_coord.interval import MINUTE, Interval
+from stream_coord.sources import csv
 from stream_coord.sources.csv import CsvFormat
 from stream_coord.sources.lean import LeanFormat
 from stream_coord.stores.base import WriteOutcome
@@ -380,11 +392,22 @@ def test_the_ledger_knows_how_files_were_read(place: Place) -> None:
     }
 
 
-def test_progress_is_told_after_every_file(place: Place) -> None:
-    paths = [place.csv("a.csv", "A 1 5", "A 2 5"), place.csv("b.csv", "B 1 5")]
+def test_progress_is_told_of_files_rows_and_bytes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves within a file too, and with the commits at the end."""
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 60)
+    paths = [place.csv("a.csv", "A 1 5", "A 2 5", "A 3 5"), place.csv("b.csv", "B 1 5")]
+    sizes = [path.stat().st_size for path in paths]
     seen: list[ImportProgress] = []
     place.run(*paths, on_progress=seen.append)
-    assert seen == [ImportProgress(1, 2, 2), ImportProgress(2, 2, 3)]
+    total = sum(sizes)
+    done = [(at.files, at.rows, at.bytes_read, at.bytes_stored) for at in seen]
+    assert done == sorted(done)
+    assert {(at.total_files, at.total_bytes) for at in seen} == {(2, total)}
+    assert (1, 3, sizes[0], 0) in done
+    assert any(0 < rows < 3 and 0 < read < sizes[0] for _, rows, read, _ in done)
+    assert done[-1] == (2, 4, total, total)
 
 
 def test_an_interrupt_between_files_leaves_whole_files(
@@ -439,6 +462,85 @@ def test_an_interrupt_after_the_commit_leaves_a_trace(place: Place) -> None:
     assert revisions.select("old_close", "close", "sealed").rows() == [(5, 6, False)]
     place.store.after_commit = lambda: None
     assert place.run(path).duplicates == 2
+
+
+def days_file(place: Place) -> Path:
+    """Write a file of six rows: of three days a good one twice over, and three rejects."""
+    days = [f"A 2018-11-2{n}T12:00 {close}" for close in (5, 6) for n in (1, 2, 3)]
+    return place.csv("days.csv", *days, "A x 5", "B x 5", "C x 5")
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every commit be of one date, and of one reject."""
+    monkeypatch.setattr(batch, "MEMORY_ROWS", 1)
+    monkeypatch.setattr(batch, "MEMORY_REJECTS", 1)
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 50)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_file_larger_than_memory_is_stored_date_by_date(place: Place) -> None:
+    """Of its rows of one key the last one wins, and it is one file in the ledger."""
+    path = days_file(place)
+    summary = place.run(path)
+    assert place.store.writes == 3
+    assert counts(summary)[:6] == (9, 3, 3, 3, 0, 3)
+    assert [counts(file) for file in summary.files] == [counts(summary)]
+    assert [close for _, _, close in place.bars()] == [6, 6, 6]
+    (record,) = place.ledger.imports()
+    assert (record.files, record.pending, record.rows, record.stored) == (1, 0, 9, 3)
+    assert place.ledger.rejects().select("path", "row").rows() == [
+        (str(path), row) for row in (8, 9, 10)
+    ]
+    assert place.ledger.revisions()["path"].to_list() == [str(path)] * 3
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_an_interrupt_between_commits_keeps_what_was_committed(place: Place) -> None:
+    """Of the commit that it struck the ledger does not know; all that it claims is true."""
+    path = days_file(place)
+
+    def interrupt() -> None:
+        if place.store.writes == 2:
+            raise KeyboardInterrupt
+
+    place.store.after_commit = interrupt
+    with pytest.raises(ImportInterruptedError) as stop:
+        place.run(path)
+    assert counts(stop.value.kept)[:6] == (3, 1, 1, 1, 0, 1)
+    assert len(place.bars()) == 2
+    (record,) = place.ledger.imports()
+    assert (record.status, record.files, record.pending) == ("interrupted", 1, 1)
+    assert (record.rows, record.stored, record.duplicates, record.rejected) == (3, 1, 1, 1)
+    place.store.after_commit = lambda: None
+    assert counts(place.run(path))[:6] == (9, 1, 5, 3, 0, 3)
+    assert [close for _, _, close in place.bars()] == [6, 6, 6]
+    assert len(place.ledger.rejects()) == 3
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_nothing_of_a_file_with_a_torn_end_is_imported(place: Place) -> None:
+    """However much of it had been read by then; the files around it are not touched."""
+    torn = place.root / "torn.csv.gz"
+    torn.write_bytes(gzip.compress(days_file(place).read_bytes())[:-4])
+    files = [place.csv("a.csv", "A 1 5"), place.csv("z.csv", "Z 1 5", "Z 2 5")]
+    summary = place.run(files[0], torn, files[1])
+    assert counts(summary)[:2] == (3, 3)
+    assert [file.path for file in summary.files] == [str(path) for path in files]
+    assert [failed.path for failed in summary.failed] == [str(torn)]
+    assert place.bars() == [("A", 1, 5), ("Z", 1, 5), ("Z", 2, 5)]
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_full_disk_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(StreamCoordError, match=r"cannot be kept aside in .*: No space left"):
+        place.run(days_file(place))
+    assert place.status() == "failed"
+    assert place.bars() == []
 
 
 def test_a_store_that_does_not_account_for_every_row_is_stopped(place: Place) -> None:

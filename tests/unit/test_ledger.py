@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from stream_coord.bars import FIELDS
 from stream_coord.compute.quality import GapRow, QualityRow
-from stream_coord.errors import ConfigError, LedgerError
+from stream_coord.errors import ConfigError, LedgerError, StoreError
+from stream_coord.stores.database import Schema, open_database, prepare
 from stream_coord.stores.ledger import (
     FileRecord,
     Ledger,
@@ -47,9 +48,18 @@ NO_REVISIONS = pl.DataFrame()
 NO_REJECTS = pl.DataFrame()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of a database that is not there, or empty."""
+    if request.param == "postgresql":
+        address: str = request.getfixturevalue("postgres_url")
+        return address
+    return f"sqlite:///{tmp_path}/ledger.db"
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with open_ledger(URL, tmp_path, create=True) as opened:
+def ledger(url: str, tmp_path: Path) -> Iterator[Ledger]:
+    with open_ledger(url, tmp_path, create=True) as opened:
         yield opened
 
 
@@ -283,6 +293,31 @@ class TestImports:
             ledger.record_files(import_id, [FILE], NO_REVISIONS, NO_REJECTS)
         assert ledger.revision_counts() == {"revised": 1}
 
+    def test_the_rest_of_a_file_becomes_part_of_it(self, ledger: Ledger) -> None:
+        """Its counts and rows are added to those of the file when it is sealed, not before."""
+        import_id = ledger.begin_import(1_000, "1m", "")
+        rest = replace(FILE, path="spy.csv//2", rows=100, stored=90, rejected=5)
+        for file in (FILE, rest):
+            rows = revisions(("revised", file.rows, 1.0, 2.0), path=file.path)
+            rejected = rejects((file.rows, "nan", ""), path=file.path)
+            ledger.record_files(import_id, [file], rows, rejected)
+            if file is FILE:
+                ledger.seal_files(import_id, [FILE.path])
+        (row,) = ledger.imports()
+        assert (row.files, row.pending, row.rows) == (1, 1, FILE.rows)
+        ledger.seal_files(import_id, [rest.path], {rest.path: FILE.path})
+        (row,) = ledger.imports()
+        assert (row.files, row.pending) == (1, 0)
+        assert (row.rows, row.stored) == (FILE.rows + 100, FILE.stored + 90)
+        assert row.rejected == FILE.rejected + 5
+        assert ledger.rejects().select("path", "row").rows() == [
+            ("spy.csv", FILE.rows),
+            ("spy.csv", 100),
+        ]
+        assert ledger.revisions().select("path", "sealed").rows() == [("spy.csv", True)] * 2
+        with pytest.raises(LedgerError, match="no record of the file 'b'"):
+            ledger.seal_files(import_id, [FILE.path], {FILE.path: "b"})
+
     def test_files_nobody_recorded_are_an_error(self, ledger: Ledger) -> None:
         import_id = ledger.begin_import(1_000, "1m", "")
         with pytest.raises(LedgerError, match=r"no record of the file 'x\.csv'"):
@@ -390,6 +425,16 @@ class TestImports:
         assert ledger.rejects(reason="nan")["row"].to_list() == [3]
         assert ledger.rejects(limit=1)["row"].to_list() == [3]
 
+    def test_texts_are_ordered_by_their_bytes_in_any_database(self, ledger: Ledger) -> None:
+        for path in ("b", "_", "C", "a.b", "aa", "é"):
+            import_id = import_file(
+                ledger,
+                rejected=rejects((1, path, "")).with_columns(path=pl.lit(path)),
+                file=replace(FILE, path=path),
+            )
+            assert ledger.rejects(import_id)["path"].to_list() == [path]
+        assert list(ledger.reject_counts()) == ["C", "_", "a.b", "aa", "b", "é"]
+
     def test_rejects_of_a_file_imported_again_count_once(self, ledger: Ledger) -> None:
         first = import_file(
             ledger, rejected=rejects((1, "nan", ""), (2, "nan", ""), (3, "inf", ""))
@@ -441,9 +486,13 @@ class TestAddress:
         assert (root / "a #b'c.db").stat().st_size > 0
 
     @pytest.mark.parametrize(
-        "url",
+        "address",
         [
-            "postgresql://quant:hunter2@db.example/ledger",
+            "postgres://quant:hunter2@db.example/ledger",
+            "postgresql+psycopg2://quant:hunter2@db.example/ledger",
+            "postgresql://quant:hunter2@db.example",
+            "postgresql://quant@db.example/ledger?password=hunter2",
+            "postgresql://quant:hunter2/ledger",
             "postgresql://quant:hunter2@db.example:port/ledger",
             "mysql+pymysql://quant:hunter2@db.example/ledger?password=hunter2",
             "sqlite+aiosqlite:///hunter2.db",
@@ -455,11 +504,23 @@ class TestAddress:
             "",
         ],
     )
-    def test_other_addresses_are_refused_without_secrets(self, tmp_path: Path, url: str) -> None:
+    def test_other_addresses_are_refused_without_secrets(
+        self, tmp_path: Path, address: str
+    ) -> None:
         with pytest.raises(ConfigError, match="sqlite:///") as caught:
-            open_ledger(url, tmp_path, create=True)
+            open_ledger(address, tmp_path, create=True)
         assert "hunter2" not in str(caught.value)
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("password", ["hunter2@x", "x@hunter2", "x@y/hunter2", "x@?hunter2"])
+    def test_a_password_with_an_at_sign_is_not_taken_for_a_host(self, password: str) -> None:
+        with pytest.raises(ConfigError, match="%40") as caught:
+            open_ledger(f"postgresql://quant:{password}@db.example/ledger", Path("/"))
+        assert "hunter2" not in str(caught.value)
+
+    def test_a_near_miss_is_named(self) -> None:
+        with pytest.raises(ConfigError, match=r"did you mean 'postgresql'\?"):
+            open_ledger("postgres://db.example/ledger", Path("/"))
 
     def test_a_missing_ledger_is_an_error_that_names_the_command(self, tmp_path: Path) -> None:
         with pytest.raises(LedgerError, match="sc import"):
@@ -487,107 +548,135 @@ class TestAddress:
         assert out.stdout == b"set()\n"
 
 
-def execute(path: Path, *statements: str) -> list[tuple[object, ...]]:
+def execute(url: str, *statements: str) -> list[tuple[object, ...]]:
     """Execute SQL behind the ledger's back, and return the rows of the last statement."""
-    connection = sqlite3.connect(path)
+    engine = sa.create_engine(url)
     try:
-        for statement in statements:
-            rows = connection.execute(statement).fetchall()
-        connection.commit()
+        with engine.begin() as connection:
+            for statement in statements:
+                result = connection.execute(sa.text(statement))
+            return [tuple(row) for row in result] if result.returns_rows else []
     finally:
-        connection.close()
-    return rows
+        engine.dispose()
+
+
+def contents(url: str) -> list[object]:
+    """Return the tables of a database with their columns and rows."""
+    engine = sa.create_engine(url)
+    metadata = sa.MetaData()
+    try:
+        metadata.reflect(engine)
+        with engine.connect() as connection:
+            return [
+                (table.name, table.columns.keys(), connection.execute(table.select()).all())
+                for table in metadata.sorted_tables
+            ]
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture
+def made(url: str, tmp_path: Path) -> str:
+    """Return the address of a ledger with one run in it."""
+    with open_ledger(url, tmp_path, create=True) as ledger:
+        begin_run(ledger)
+    return url
 
 
 class TestVersion:
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        """A ledger with one run in it."""
-        with open_ledger(URL, tmp_path, create=True) as ledger:
-            begin_run(ledger)
-        return tmp_path / "data" / "ledger.db"
-
     @staticmethod
     def add_colour(connection: sa.Connection) -> None:
         connection.execute(sa.text("ALTER TABLE runs ADD COLUMN colour TEXT DEFAULT 'red'"))
 
-    def test_a_new_ledger_says_its_version(self, path: Path) -> None:
-        assert execute(path, "SELECT part, version FROM schema_version") == [("ledger", 1)]
+    def test_a_new_ledger_says_its_version(self, made: str) -> None:
+        assert execute(made, "SELECT part, version FROM schema_version") == [("ledger", 1)]
 
     @pytest.mark.parametrize("create", [False, True])
-    def test_a_newer_ledger_is_left_alone(self, path: Path, create: bool) -> None:
-        execute(path, "UPDATE schema_version SET version = 7")
+    def test_a_newer_ledger_is_left_alone(self, made: str, create: bool) -> None:
+        execute(made, "UPDATE schema_version SET version = 7")
         with pytest.raises(LedgerError, match=r"version 7; this program knows 1\n.*newer"):
-            open_ledger(URL, path.parents[1], create=create)
-        assert execute(path, "SELECT version FROM schema_version") == [(7,)]
+            open_ledger(made, Path("/"), create=create)
+        assert execute(made, "SELECT version FROM schema_version") == [(7,)]
 
-    def test_an_older_ledger_is_migrated(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_older_ledger_is_migrated(self, made: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ledger_schema, "VERSION", 3)
         steps = {1: self.add_colour, 2: lambda c: c.execute(sa.text("UPDATE runs SET bars = 5"))}
         monkeypatch.setattr(ledger_schema, "MIGRATIONS", steps)
         for _ in range(2):
-            with open_ledger(URL, path.parents[1]) as ledger:
+            with open_ledger(made, Path("/")) as ledger:
                 assert [run.bars for run in ledger.runs()] == [5]
-        assert execute(path, "SELECT version FROM schema_version") == [(3,)]
-        assert execute(path, "SELECT colour FROM runs") == [("red",)]
+        assert execute(made, "SELECT version FROM schema_version") == [(3,)]
+        assert execute(made, "SELECT colour FROM runs") == [("red",)]
 
     def test_a_migration_that_fails_changes_nothing(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
+        self, made: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ledger_schema, "VERSION", 3)
         steps = {1: self.add_colour, 2: lambda c: c.execute(sa.text("DROP TABLE absent"))}
         monkeypatch.setattr(ledger_schema, "MIGRATIONS", steps)
-        before = execute(path, "SELECT sql FROM sqlite_master ORDER BY name")
-        with pytest.raises(LedgerError, match="no such table: absent"):
-            open_ledger(URL, path.parents[1])
-        assert execute(path, "SELECT sql FROM sqlite_master ORDER BY name") == before
-        assert execute(path, "SELECT version FROM schema_version") == [(1,)]
+        before = contents(made)
+        with pytest.raises(LedgerError, match="absent"):
+            open_ledger(made, Path("/"))
+        assert contents(made) == before
 
-    def test_a_version_nobody_can_migrate_is_an_error(self, path: Path) -> None:
-        execute(path, "UPDATE schema_version SET version = 0")
+    def test_a_version_nobody_can_migrate_is_an_error(self, made: str) -> None:
+        execute(made, "UPDATE schema_version SET version = 0")
         with pytest.raises(LedgerError, match="version 0, which cannot be migrated"):
-            open_ledger(URL, path.parents[1])
+            open_ledger(made, Path("/"))
 
     @pytest.mark.parametrize(
         "table",
         [
             "runs (id INTEGER)",
             "schema_version (version INTEGER)",
-            "schema_version (part TEXT, version INTEGER)",
+            "schema_version (part INTEGER)",
         ],
     )
     @pytest.mark.parametrize("create", [False, True])
     def test_tables_of_another_program_are_left_alone(
-        self, tmp_path: Path, table: str, create: bool
+        self, url: str, table: str, create: bool
     ) -> None:
-        path = tmp_path / "other.db"
-        execute(path, f"CREATE TABLE {table}", "CREATE TABLE notes (text TEXT)")
-        before = path.read_bytes()
+        execute(url, f"CREATE TABLE {table}", "CREATE TABLE notes (text TEXT)")
+        before = contents(url)
         with pytest.raises(LedgerError, match=f"another program .{table.split(maxsplit=1)[0]}"):
-            open_ledger("sqlite:///other.db", tmp_path, create=create)
-        assert path.read_bytes() == before
+            open_ledger(url, Path("/"), create=create)
+        assert contents(url) == before
 
-    def test_a_version_that_is_no_number_is_another_programs(self, path: Path) -> None:
-        execute(path, "UPDATE schema_version SET version = 'one'")
+    def test_tables_of_another_shape_are_named(self, made: str) -> None:
+        execute(made, "ALTER TABLE runs RENAME COLUMN bars TO candles")
+        with pytest.raises(LedgerError, match="another shape: runs is without bars"):
+            open_ledger(made, Path("/"), create=True)
+
+    def test_a_version_that_is_no_number_is_another_programs(self, url: str) -> None:
+        execute(
+            url,
+            "CREATE TABLE schema_version (part TEXT, version TEXT)",
+            "CREATE TABLE runs (id INTEGER)",
+            "INSERT INTO schema_version VALUES ('ledger', 'one')",
+        )
         with pytest.raises(LedgerError, match="another program"):
-            open_ledger(URL, path.parents[1])
+            open_ledger(url, Path("/"))
 
-    def test_the_tables_can_be_written_in_postgresql(self) -> None:
-        ddl: list[str] = []
-
-        def note(statement: sa.ExecutableDDLElement, *_: object, **__: object) -> None:
-            ddl.append(str(statement.compile(dialect=postgres.dialect)))
-
-        postgres = sa.create_mock_engine("postgresql://", note)
-        ledger_schema.tables().metadata.create_all(postgres, checkfirst=False)
-        assert sum("CREATE TABLE" in statement for statement in ddl) == 9
-        assert not any("ROWID" in statement for statement in ddl)
-
-    def test_a_ledger_can_be_made_beside_other_tables(self, tmp_path: Path) -> None:
-        path = tmp_path / "shared.db"
-        execute(path, "CREATE TABLE notes (text TEXT)", "INSERT INTO notes VALUES ('mine')")
+    def test_a_ledger_can_be_made_beside_other_tables(self, url: str) -> None:
+        execute(url, "CREATE TABLE notes (text TEXT)", "INSERT INTO notes VALUES ('mine')")
         with pytest.raises(LedgerError, match="sc import"):
-            open_ledger("sqlite:///shared.db", tmp_path)
-        with open_ledger("sqlite:///shared.db", tmp_path, create=True) as ledger:
+            open_ledger(url, Path("/"))
+        with open_ledger(url, Path("/"), create=True) as ledger:
             begin_run(ledger)
-        assert execute(path, "SELECT text FROM notes") == [("mine",)]
+        assert execute(url, "SELECT text FROM notes") == [("mine",)]
+
+    def test_another_part_in_the_same_database_has_its_own_version(self, made: str) -> None:
+        metadata = sa.MetaData()
+        sa.Table("bars", metadata, sa.Column("symbol", sa.Text()))
+        schema = Schema("bars", 4, metadata)
+        with closing(
+            open_database(made, Path("/"), create=False, subject="store", error=StoreError)
+        ) as database:
+            with pytest.raises(StoreError, match=r"there is no store at"):
+                prepare(database, schema, create=False)
+            prepare(database, schema, create=True)
+            prepare(database, schema, create=False)
+        versions = execute(made, "SELECT part, version FROM schema_version ORDER BY part")
+        assert versions == [("bars", 4), ("ledger", 1)]
+        with open_ledger(made, Path("/")) as ledger:
+            assert len(ledger.runs()) == 1

@@ -9,43 +9,38 @@ shrink geometrically. Their number, and how often a bar is rewritten, grow with 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from secrets import SystemRandom
 from typing import TYPE_CHECKING
 
 from stream_coord.clock import Clock, SystemClock
-from stream_coord.errors import StoreConflictError, StoreError
 from stream_coord.interval import DAY, Interval
-from stream_coord.stores.base import VersionedBars, WriteOutcome
+from stream_coord.stores.base import RETAIN_HOURS, Compaction, VersionedBars, WriteOutcome
+from stream_coord.stores.delta.commits import Day, DayChange, commit_days
+from stream_coord.stores.delta.compaction import Compactor
 from stream_coord.stores.delta.files import SMALL_FILE_ROWS, BarFile, BarFiles
-from stream_coord.stores.delta.log import DeltaLog, NewFile, Snapshot
-from stream_coord.stores.merge import KEY, join_outcomes, merge_bars, normal_frame, split_days
+from stream_coord.stores.delta.log import DeltaLog, NewFile
+from stream_coord.stores.merge import (
+    KEY,
+    empty_outcome,
+    join_outcomes,
+    merge_bars,
+    normal_frame,
+    split_days,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_ATTEMPTS = 12
 
 
-@dataclass(frozen=True)
-class _DayPlan:
-    """What a write does to one date.
+@dataclass(frozen=True, kw_only=True)
+class _DayMerge(DayChange):
+    """What a write does to one date, and what becomes of its rows."""
 
-    Attributes:
-        base: The date's live files that the plan was made for.
-        outcome: What becomes of the rows.
-        added: The new files, if anything changes; already written.
-        removed: The live files that it replaces.
-    """
-
-    base: tuple[BarFile, ...]
     outcome: WriteOutcome
-    added: tuple[NewFile, ...] = ()
-    removed: tuple[BarFile, ...] = ()
 
 
 class DeltaStore:
@@ -73,14 +68,15 @@ class DeltaStore:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._root = root
+        self._clock = clock or SystemClock()
         self._sleep = sleep
         self._files = BarFiles(root)
-        self._log = DeltaLog(root, clock or SystemClock(), create=create)
+        self._log = DeltaLog(root, self._clock, create=create)
 
     @property
     def url(self) -> str:
         """The store's address, ``delta:`` and the directory or bucket."""
-        return f"delta:{self._root}"
+        return self._log.url
 
     def read(
         self, interval: Interval, symbols: Sequence[str] | None, start: int, end: int
@@ -119,24 +115,20 @@ class DeltaStore:
             StoreError: `bars` is no bar frame, or nothing can be written.
         """
         days = split_days(normal_frame(bars))
-        plans: dict[date, _DayPlan] = {}
-        try:
-            for pause_seconds in _pauses():
-                snapshot = self._log.snapshot()
-                self._plan(str(interval), days, snapshot, plans)
-                outcome = join_outcomes([plan.outcome for plan in plans.values()])
-                if before_commit is not None:
-                    before_commit(outcome)
-                if self._commit(snapshot, plans):
-                    return outcome
-                self._sleep(pause_seconds)
-            raise StoreConflictError(
-                f"other writers of {self.url} committed first {_ATTEMPTS} times",
-                "Nothing was stored; run it again when they are done.",
-            )
-        except BaseException:
-            self._discard_uncommitted(plans)
-            raise
+        outcome = empty_outcome()
+
+        def plan(day: Day, base: tuple[BarFile, ...]) -> _DayMerge:
+            return self._merge_day(day, days[day[1]], base)
+
+        def tell(merges: list[_DayMerge]) -> None:
+            nonlocal outcome
+            outcome = join_outcomes([merge.outcome for merge in merges])
+            if before_commit is not None:
+                before_commit(outcome)
+
+        named = [(str(interval), day) for day in days]
+        commit_days(self._log, self._files, named, plan, self._sleep, before_commit=tell)
+        return outcome
 
     def versions(
         self, interval: Interval, first: date, last: date, symbols: Sequence[str] | None = None
@@ -144,6 +136,10 @@ class DeltaStore:
         """Return the data versions of the UTC dates first..last; see `BarStore.versions`."""
         groups = self._groups(interval, _day_start(first), _day_start(last) + DAY, symbols)
         return _versions(groups)
+
+    def intervals(self) -> list[Interval]:
+        """Return the intervals that the store holds bars of, ascending."""
+        return sorted(Interval.parse(name) for name in self._log.snapshot().files)
 
     def days(self, interval: Interval) -> list[date]:
         """Return the UTC dates that hold bars, ascending."""
@@ -158,6 +154,24 @@ class DeltaStore:
         groups = self._groups(interval, _day_start(days[0]) if days else 0, end, None)
         extent = (pl.col("first").min(), pl.col("last").max(), pl.col("rows").sum())
         return groups.group_by("symbol").agg(*extent).sort("symbol")
+
+    def compact(
+        self,
+        *,
+        retain_hours: int = RETAIN_HOURS,
+        dry_run: bool = False,
+        on_progress: Callable[[int, int, str], None] | None = None,
+    ) -> Compaction:
+        """Merge small files, then delete files that nobody needs; see `BarStore.compact`.
+
+        A file is deleted when it went out of use, or was written and never came into use, more
+        than `retain_hours` (1 to 720) ago. In a bucket none is deleted.
+        """
+        compactor = Compactor(self._root, self._log, self._files, self._clock, self._sleep)
+        return compactor.run(retain_hours, dry_run=dry_run, on_progress=on_progress)
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between two calls."""
 
     def _groups(
         self, interval: Interval, start: int, end: int, symbols: Sequence[str] | None
@@ -175,54 +189,25 @@ class DeltaStore:
         groups = self._files.groups(files)
         return groups if symbols is None else groups.filter(pl.col("symbol").is_in(list(symbols)))
 
-    def _plan(
-        self,
-        interval: str,
-        days: Mapping[date, pl.DataFrame],
-        snapshot: Snapshot,
-        plans: dict[date, _DayPlan],
-    ) -> None:
-        """Bring `plans` up to date; a date that nobody else has written keeps its plan."""
-        live = snapshot.files.get(interval, {})
-        for day, bars in days.items():
-            base = live.get(day, ())
-            old = plans.get(day)
-            if old is not None and old.base == base:
-                continue
-            for new in old.added if old is not None else ():
-                self._files.discard(new.file)
-            plans[day] = self._plan_day(interval, day, bars, base)
-
-    def _plan_day(
-        self, interval: str, day: date, bars: pl.DataFrame, base: tuple[BarFile, ...]
-    ) -> _DayPlan:
+    def _merge_day(self, day: Day, bars: pl.DataFrame, base: tuple[BarFile, ...]) -> _DayMerge:
         import polars as pl
 
         groups = self._files.groups(base)
         symbols = bars["symbol"].unique().to_list()
         stored = self._files.read(groups.filter(pl.col("symbol").is_in(symbols)))
         merge = merge_bars(stored, bars)
-        changed = pl.col("symbol").is_in(merge.changed_symbols)
-        new = merge.bars.filter(changed)
+        changed_symbols = merge.changed_symbols
+        changed = pl.col("symbol").is_in(changed_symbols)
+        every = len(changed_symbols) == len(symbols)  # the rule, and then there is nothing to cut
+        new = merge.bars if every else merge.bars.filter(changed)
         if new.is_empty():
-            return _DayPlan(base, merge.outcome)
+            return _DayMerge(base=base, outcome=merge.outcome)
         removed = _files_to_replace(groups, groups.filter(changed), new.height)
         kept = self._files.read(groups.filter(pl.col("path").is_in(list(removed)) & ~changed))
         merged = new if kept.is_empty() else pl.concat([kept, new]).sort(KEY)
-        added = tuple(NewFile(*each) for each in self._files.write(interval, day, merged))
-        return _DayPlan(base, merge.outcome, added, tuple(f for f in base if f.path in removed))
-
-    def _commit(self, snapshot: Snapshot, plans: Mapping[date, _DayPlan]) -> bool:
-        added = [new for plan in plans.values() for new in plan.added]
-        removed = [file for plan in plans.values() for file in plan.removed]
-        return not added or self._log.commit(snapshot, added, removed)
-
-    def _discard_uncommitted(self, plans: Mapping[date, _DayPlan]) -> None:
-        """Delete the new files of a write that was stopped, unless its commit came through."""
-        written = {new.file for plan in plans.values() for new in plan.added}
-        with suppress(StoreError):  # what stopped the write is the error to report
-            for file in written - self._log.snapshot().live:
-                self._files.discard(file)
+        added = tuple(NewFile(*each) for each in self._files.write(*day, merged))
+        gone = tuple(file for file in base if file.path in removed)
+        return _DayMerge(base=base, added=added, removed=gone, outcome=merge.outcome)
 
 
 def _files_to_replace(groups: pl.DataFrame, changed: pl.DataFrame, new_rows: int) -> set[str]:
@@ -249,10 +234,3 @@ def _versions(groups: pl.DataFrame) -> pl.DataFrame:
 
 def _day_start(day: date) -> int:
     return (day.toordinal() - _EPOCH_DAY) * DAY
-
-
-def _pauses() -> Iterator[float]:
-    """Yield the seconds to wait after each attempt: doubling up to 1, half of it by chance."""
-    chance = SystemRandom()
-    for attempt in range(_ATTEMPTS):
-        yield min(1.0, 0.01 * 2**attempt) * chance.uniform(0.5, 1.0)

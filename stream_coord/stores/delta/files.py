@@ -28,13 +28,12 @@ from stream_coord.stores.base import content_checksum
 from stream_coord.stores.delta.manifest import (
     MANIFEST_KEY,
     Manifest,
-    cut,
     group_table,
     group_tables,
     manifest_text,
     parse_manifest,
-    value_columns,
 )
+from stream_coord.stores.groups import cut, value_columns
 from stream_coord.stores.library_errors import library_errors_as
 
 if TYPE_CHECKING:
@@ -106,9 +105,7 @@ class BarFiles:
         """
         import polars as pl
 
-        groups = group_table(bars)
-        numbered = groups.with_columns(number=pl.col("offset") // _FILE_ROWS)
-        parts = numbered.partition_by("number", maintain_order=True, include_key=False)
+        parts = cut_into_files(group_table(bars))
         written: list[tuple[BarFile, pl.DataFrame]] = []
         try:
             for part in parts:
@@ -282,6 +279,14 @@ def _in_order(bars: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
         return bars.insert_column(0, symbols)
     order = pl.int_ranges(position, position + rows, dtype=pl.UInt32).alias("row")
     return bars[ordered.select(order).explode("row")["row"]].insert_column(0, symbols)
+
+
+def cut_into_files(groups: pl.DataFrame) -> list[pl.DataFrame]:
+    """Cut the group table of a date's bars into those of the files that are to hold them."""
+    import polars as pl
+
+    numbered = groups.with_columns(number=pl.col("offset") // _FILE_ROWS)
+    return numbered.partition_by("number", maintain_order=True, include_key=False)
 
 
 def is_local(root: str) -> bool:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from stream_coord.bars import FIELDS
 from stream_coord.clock import Clock, from_micros
-from stream_coord.errors import StoreCorruptError, StoreError
+from stream_coord.errors import StoreCorruptError, StoreError, StoreMissingError
 from stream_coord.stores.delta.files import BarFile, is_local, new_file, sync_path
 from stream_coord.stores.library_errors import library_errors_as
 
@@ -91,6 +91,11 @@ class DeltaLog:
         self._snapshot = self._verified()
         self._refresh()
 
+    @property
+    def url(self) -> str:
+        """The store's address."""
+        return f"delta:{self._root}"
+
     def snapshot(self) -> Snapshot:
         """Return the newest version of the table.
 
@@ -102,8 +107,22 @@ class DeltaLog:
             self._refresh()
             return self._snapshot
 
-    def commit(self, base: Snapshot, added: Sequence[NewFile], removed: Sequence[BarFile]) -> bool:
+    def commit(
+        self,
+        base: Snapshot,
+        added: Sequence[NewFile],
+        removed: Sequence[BarFile],
+        *,
+        data_change: bool = True,
+    ) -> bool:
         """Replace files in one atomic step; false if the table is no longer at `base`.
+
+        Args:
+            base: What the change was planned for.
+            added: New files, already written.
+            removed: Live files that go.
+            data_change: Whether the bars change, or only the files that they are in; those who
+                follow the table's changes pass over the latter.
 
         Raises:
             StoreError: the commit failed for another reason.
@@ -114,7 +133,7 @@ class DeltaLog:
             if self._table.version() != base.version:
                 return False
             try:
-                self._write_commit(base, added, removed)
+                self._write_commit(base, added, removed, data_change)
             except StoreError as error:
                 # A bucket may lose its answer, a checkpoint may fail after the commit: look.
                 self._refresh()
@@ -126,11 +145,16 @@ class DeltaLog:
         return True
 
     def _write_commit(
-        self, base: Snapshot, added: Sequence[NewFile], removed: Sequence[BarFile]
+        self,
+        base: Snapshot,
+        added: Sequence[NewFile],
+        removed: Sequence[BarFile],
+        data_change: bool,
     ) -> None:
         now_millis = self._clock.now() // 1000
-        actions: list[AddAction | RemoveAction] = [_add_action(new, now_millis) for new in added]
-        actions += [_remove_action(file, now_millis) for file in removed]
+        actions: list[AddAction | RemoveAction] = []
+        actions += [_add_action(new, now_millis, data_change) for new in added]
+        actions += [_remove_action(file, now_millis, data_change) for file in removed]
         live = (base.live - set(removed)) | {new.file for new in added}
         with library_errors_as(StoreError, f"cannot commit to {self._root}", _COMMIT_HINT):
             self._table.create_write_transaction(
@@ -228,7 +252,7 @@ def _require_table(root: str, *, create: bool) -> None:
             "Restore _delta_log from a backup, or import the bars into a new store.",
         )
     if not create:
-        raise StoreError(
+        raise StoreMissingError(
             f"there is no bar store at {root}",
             "`sc import` makes one; or correct the store's url.",
         )
@@ -285,7 +309,7 @@ def _schema() -> Schema:
     return Schema([Field(name, PrimitiveType(t), nullable=False) for name, t in types.items()])
 
 
-def _add_action(new: NewFile, now_millis: int) -> AddAction:
+def _add_action(new: NewFile, now_millis: int, data_change: bool) -> AddAction:
     import polars as pl
     from deltalake.transaction import AddAction
 
@@ -299,13 +323,15 @@ def _add_action(new: NewFile, now_millis: int) -> AddAction:
         "nullCount": dict.fromkeys(("symbol", "start", *FIELDS), 0),
     }
     file, values = new.file, _partition_values(new.file)
-    return AddAction(file.path, file.size_bytes, values, now_millis, True, json.dumps(statistics))
+    stated = json.dumps(statistics)
+    return AddAction(file.path, file.size_bytes, values, now_millis, data_change, stated)
 
 
-def _remove_action(file: BarFile, now_millis: int) -> RemoveAction:
+def _remove_action(file: BarFile, now_millis: int, data_change: bool) -> RemoveAction:
     from deltalake.transaction import RemoveAction
 
-    return RemoveAction(file.path, True, now_millis, file.size_bytes, _partition_values(file))
+    values = _partition_values(file)
+    return RemoveAction(file.path, data_change, now_millis, file.size_bytes, values)
 
 
 def _partition_values(file: BarFile) -> dict[str, str | None]:

@@ -17,16 +17,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stream_coord.bars import FIELDS
-from stream_coord.stores.base import content_checksum
+from stream_coord.stores.groups import with_checksums, with_offsets
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
-    from numpy.typing import NDArray
 
 MANIFEST_KEY = "stream-coord.manifest"
-VALUE_COLUMNS = ("start", *FIELDS)
 _FORMAT = 1
 
 
@@ -47,35 +43,18 @@ def group_table(bars: pl.DataFrame) -> pl.DataFrame:
     """Return the group table of a bar frame of one date."""
     import polars as pl
 
-    start = pl.col("start")
-    sizes = bars.group_by("symbol", maintain_order=True).agg(
-        rows=pl.len().cast(pl.Int64), first=start.first(), last=start.last()
+    # Bars are sorted by symbol: to find the runs is much faster than to group.
+    runs, start = bars["symbol"].rle().struct.unnest(), bars["start"]
+    ends = runs["len"].cum_sum()
+    sizes = pl.DataFrame(
+        {
+            "symbol": runs["value"],
+            "rows": runs["len"].cast(pl.Int64),
+            "first": start.gather(ends - runs["len"]),
+            "last": start.gather(ends - 1),
+        }
     )
-    groups = with_offsets(sizes)
-    columns = value_columns(bars)
-    spans = groups.select("offset", "rows").iter_rows()
-    checksums = [content_checksum(cut(columns, offset, rows)) for offset, rows in spans]
-    return groups.with_columns(pl.Series("checksum", checksums, pl.String))
-
-
-def with_offsets(groups: pl.DataFrame) -> pl.DataFrame:
-    """Add the column ``offset`` for groups that lie one after the other from row 0 on."""
-    import polars as pl
-
-    rows = pl.col("rows")
-    return groups.with_columns((rows.cum_sum() - rows).alias("offset"))
-
-
-def value_columns(bars: pl.DataFrame) -> list[NDArray[np.generic]]:
-    """Return start, open, high, low, close and volume as contiguous arrays."""
-    import numpy as np
-
-    return [np.ascontiguousarray(bars[name].to_numpy()) for name in VALUE_COLUMNS]
-
-
-def cut(columns: list[NDArray[np.generic]], offset: int, rows: int) -> list[NDArray[np.generic]]:
-    """Return views of `rows` rows of the columns from row `offset` on."""
-    return [column[offset : offset + rows] for column in columns]
+    return with_checksums(with_offsets(sizes), bars)
 
 
 def manifest_text(interval: str, day: date, groups: pl.DataFrame) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
 from stream_coord.errors import LedgerError
-from stream_coord.stores.ledger.sqlite import DAMAGED, ledger_errors
+from stream_coord.stores.database import Database
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -28,11 +28,9 @@ class LedgerBase:
         url: The ledger's address without secrets.
     """
 
-    def __init__(self, engine: sa.Engine, url: str, name: str) -> None:
-        self.url = url
-        self._name = name
-        self._engine = engine
-        self._writer = engine.execution_options(writes=True)
+    def __init__(self, database: Database) -> None:
+        self.url = database.url
+        self._database = database
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -50,23 +48,13 @@ class LedgerBase:
 
     def close(self) -> None:
         """Let go of the database; calling it again does nothing more."""
-        self._engine.dispose()
+        self._database.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        """Give a transaction that may write; it is committed unless something is raised."""
-        with ledger_errors(self._name), self._writer.begin() as connection:
-            yield connection
+    def _writing(self) -> AbstractContextManager[sa.Connection]:
+        return self._database.writing()
 
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        """Give a transaction that sees one state of the ledger, and writes nothing."""
-        with ledger_errors(self._name), self._engine.connect() as connection:
-            try:
-                yield connection
-            except (TypeError, ValueError) as error:  # SQLite lets any value be in any column
-                reason, hint = DAMAGED
-                raise LedgerError(f"the ledger {self._name} {reason}", hint) from error
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        return self._database.reading()
 
     def _begin(self, jobs: sa.Table, values: Values) -> int:
         """Add an import or a run that is running, and return its id."""

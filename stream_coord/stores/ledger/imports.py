@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from stream_coord.errors import LedgerError
@@ -44,6 +44,11 @@ class FileRecord:
     revised: int
     rejected: int
     out_of_session: int
+
+    def plus(self, more: FileRecord) -> FileRecord:
+        """Return this record with the counts of another added."""
+        sums = {name: getattr(self, name) + getattr(more, name) for name in COUNTS}
+        return replace(self, **sums)
 
 
 @dataclass(frozen=True)
@@ -122,18 +127,29 @@ class ImportLedger(LedgerBase):
             _add_rows(connection, t.revisions.insert(), revised, _REVISION, ids)
             _add_rows(connection, _insert_unless_known(interval), superseded, _REVISION, ids)
 
-    def seal_files(self, import_id: int, paths: Iterable[str]) -> None:
-        """Record that the store has committed these files; twice is as good as once."""
+    def seal_files(
+        self, import_id: int, paths: Iterable[str], onto: Mapping[str, str] | None = None
+    ) -> None:
+        """Record that the store has committed these files; twice is as good as once.
+
+        Args:
+            import_id: A running import.
+            paths: Files that it has recorded.
+            onto: Those of them that are the rest of a file which is sealed already, with the path
+                of that file: they become part of it, and are no files of their own any more.
+        """
         import sqlalchemy as sa
 
-        paths = list(paths)
+        paths, onto = list(paths), onto or {}
         files = tables().import_files
         seal = files.update().where(files.c.id == sa.bindparam("file")).values(sealed=True)
         with self._writing() as connection:
             running(connection, tables().imports, import_id)
-            found = _recorded(connection, import_id, paths)
+            found = _recorded(connection, import_id, [*paths, *onto.values()])
             ids = {path: id_ for path, (id_, _) in found.items()}
-            execute_many(connection, seal, [{"file": _file_id(ids, path)} for path in paths])
+            whole = [{"file": _file_id(ids, path)} for path in paths if path not in onto]
+            execute_many(connection, seal, whole)
+            _join_files(connection, [(_file_id(ids, a), _file_id(ids, b)) for a, b in onto.items()])
 
     def finish_import(self, import_id: int, now: int, status: Outcome) -> None:
         """Record how a running import ended, at `now` in UTC microseconds."""
@@ -314,6 +330,26 @@ def _replace_files(
     rows = [{**asdict(file), "import_id": import_id, "sealed": False} for file in files]
     execute_many(connection, table.insert(), rows)
     return {path: id_ for path, (id_, _) in _recorded(connection, import_id, paths).items()}
+
+
+def _join_files(connection: sa.Connection, pairs: Sequence[tuple[int, int]]) -> None:
+    """Add the counts and rows of the first file of each pair to the second."""
+    import sqlalchemy as sa
+
+    t = tables()
+    part = sa.bindparam("part", type_=sa.Integer())
+    whole = sa.bindparam("whole", type_=sa.Integer())
+    files, ids = t.import_files, [{"part": a, "whole": b} for a, b in pairs]
+    other = files.alias()
+    sums = {
+        name: files.c[name] + sa.select(other.c[name]).where(other.c.id == part).scalar_subquery()
+        for name in COUNTS
+    }
+    execute_many(connection, files.update().where(files.c.id == whole).values(sums), ids)
+    for rows in (t.revisions, t.rejects):
+        moved = rows.update().where(rows.c.file_id == part).values(file_id=whole)
+        execute_many(connection, moved, ids)
+    execute_many(connection, files.delete().where(files.c.id == part), ids)
 
 
 def _recorded(

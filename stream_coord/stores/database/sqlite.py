@@ -1,17 +1,22 @@
-"""What only SQLite understands: how a ledger's file is opened and locked, what its errors mean.
-
-Another database needs a counterpart of this file and nothing else.
-"""
+"""What only SQLite understands: how a file is opened and locked, what its errors mean."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from stream_coord.errors import LedgerError
+from stream_coord.errors import LedgerError, StoreError
+from stream_coord.stores.database.base import (
+    DAMAGED,
+    Database,
+    Flavour,
+    Reason,
+    Subject,
+    no_such,
+)
+from stream_coord.stores.database.text import storable
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -23,28 +28,69 @@ WAITS = 120
 """How often a transaction waits `WAIT_SECONDS` for its turn. Many short waits, because Python gets
 to see Ctrl-C only between them."""
 
-DAMAGED = (
-    "is damaged",
-    "Put a backup in its place, or move it out of the way: `sc import` makes a new one.",
-)
-
 _REASONS = {
-    sqlite3.SQLITE_BUSY: ("is busy: another process keeps writing it", "Try again later."),
-    sqlite3.SQLITE_READONLY: (
-        "cannot be written: the file or its folder is read-only",
-        "Change the permissions, or name another file in [ledger] url.",
+    sqlite3.SQLITE_BUSY: Reason(
+        "is busy: another process keeps writing it", "Try again later.", "conflict"
     ),
-    sqlite3.SQLITE_CANTOPEN: (
+    sqlite3.SQLITE_READONLY: Reason(
+        "cannot be written: the file or its folder is read-only",
+        "Change the permissions, or name another file in {url}.",
+    ),
+    sqlite3.SQLITE_CANTOPEN: Reason(
         "cannot be opened",
         "Look at the permissions of the file and of its folder; a copy of both may open.",
     ),
-    sqlite3.SQLITE_NOTADB: (
+    sqlite3.SQLITE_NOTADB: Reason(
         "is no SQLite database",
-        "Correct [ledger] url, or move the file out of the way: `sc import` makes a new one.",
+        "Correct {url}, or move the file out of the way: `sc import` makes a new one.",
     ),
     sqlite3.SQLITE_CORRUPT: DAMAGED,
-    sqlite3.SQLITE_FULL: ("cannot be written: the disk is full", "Make room, then run it again."),
+    sqlite3.SQLITE_FULL: Reason(
+        "cannot be written: the disk is full", "Make room, then run it again."
+    ),
 }
+
+
+def open_sqlite(
+    address: sa.URL,
+    root: Path,
+    *,
+    create: bool,
+    subject: Subject,
+    error: type[LedgerError | StoreError],
+) -> Database:
+    """Return the database in a SQLite file (see `open_database`)."""
+    path = (root / str(address.database)).absolute()
+    name = storable(str(path))
+    try:
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise error(f"{name} is a folder", f"Name a file in [{subject}] url.")
+        if not create and not path.exists():
+            raise no_such(subject, name, error)
+    except (OSError, ValueError) as caught:
+        reason = getattr(caught, "strerror", None) or caught
+        raise error(f"the {subject} {name} cannot be opened: {reason}") from caught
+    return Database(
+        engine=sqlite_engine(path, create=create),
+        url=storable(address.render_as_string(hide_password=True)),
+        name=name,
+        subject=subject,
+        error=error,
+        flavour=Flavour(
+            raises=sqlite3.Error,
+            explain=explain,
+            writing={},
+            lock=lambda _connection, _name: None,  # a transaction that writes is the only one
+        ),
+        path=path,
+    )
+
+
+def explain(error: BaseException | None) -> Reason:
+    """Return what an error of SQLite means."""
+    return _REASONS.get(_code(error)) or Reason(f"failed: {error}")
 
 
 def sqlite_engine(path: Path, *, create: bool) -> sa.Engine:
@@ -71,26 +117,8 @@ def sqlite_engine(path: Path, *, create: bool) -> sa.Engine:
     return engine
 
 
-@contextmanager
-def ledger_errors(name: str) -> Iterator[None]:
-    """Turn what the database raises inside into a `LedgerError` about the ledger `name`.
-
-    The message has the database's own words, never a statement or a value.
-    """
-    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        reason, hint = _REASONS.get(_code(cause), (f"failed: {cause}", None))
-        raise LedgerError(f"the ledger {name} {reason}", hint) from error
-    except (SQLAlchemyError, OverflowError, ValueError) as error:
-        raise LedgerError(f"the ledger {name} failed: {type(error).__name__}") from error
-
-
 def _begin(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
+    writes = connection.get_execution_options().get("writes")
     cursor = connection.connection.cursor()
     _patiently(lambda: cursor.execute("BEGIN IMMEDIATE" if writes else "BEGIN"))
     cursor.close()
@@ -109,7 +137,7 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
     try:
         return _patiently(lambda: _open(path, "rwc" if create else "rw"))
     except sqlite3.OperationalError as error:
-        # WAL keeps two files beside the ledger, and in a read-only folder nobody can make them.
+        # WAL keeps two files beside this one, and in a read-only folder nobody can make them.
         # `immutable` does without, but would not see the commits that a -wal file holds.
         wal = path.with_name(f"{path.name}-wal")
         if _code(error) not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN} or wal.exists():
