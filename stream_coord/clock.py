@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, date, datetime, timedelta
+from threading import Event
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -50,6 +51,41 @@ class FixedClock:
     def set(self, now: int) -> None:
         """Move the clock to `now` (UTC microseconds)."""
         self._now = now
+
+
+class Timer(Protocol):
+    """Something that measures seconds and lets them pass; for pacing."""
+
+    def seconds(self) -> float:
+        """Return seconds since any fixed moment; they never run backwards."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Return after about so many seconds; sooner when woken or when Ctrl-C is pressed."""
+        ...
+
+    def wake(self) -> None:
+        """End the sleep under way, and let nobody sleep any more; from any thread."""
+        ...
+
+
+class SystemTimer:
+    """The machine's own seconds; they stand still while it is suspended."""
+
+    def __init__(self) -> None:
+        self._awake = Event()
+
+    def seconds(self) -> float:
+        """Return monotonic seconds."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep; in the main thread the exception of Ctrl-C ends it at once."""
+        self._awake.wait(seconds)
+
+    def wake(self) -> None:
+        """End the sleep under way, and let nobody sleep any more; from any thread."""
+        self._awake.set()
 
 
 def to_micros(moment: datetime) -> int:

@@ -14,6 +14,8 @@ from stream_coord.compute.digest import run_digest
 from stream_coord.errors import NoBarsError, StrategyError
 from stream_coord.interval import Interval
 from stream_coord.loading import LoadedSession, load_session, one_ahead
+from stream_coord.moment import Moment, Running
+from stream_coord.pace import Pace
 from stream_coord.planning import Universe
 from stream_coord.session.data import SessionData
 from stream_coord.session.quality import SessionQuality, measure_session
@@ -50,18 +52,23 @@ class Replay:
     """A replay as far as it has come; whole once `Coordinator.run` returns.
 
     Attributes:
+        speed: Simulated seconds per second; None: as fast as it went.
         sessions: The sessions replayed so far.
-        timings: Seconds: startup, first_bar (both since the start of the run), stream, upkeep,
-            roll, total.
+        lag_seconds: How late the latest of all minutes came; 0 at full speed.
+        timings: Seconds: startup, first_bar (both since the start of the run), stream, waiting
+            (for minutes to be due; not part of stream), upkeep, roll, total.
         result: What the strategy's `result()` returned.
     """
 
+    speed: float | None = None
     sessions: list[ReplayedSession] = field(default_factory=list)
+
     timings: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(
-            ("startup", "first_bar", "stream", "upkeep", "roll", "total"), 0.0
+            ("startup", "first_bar", "stream", "waiting", "upkeep", "roll", "total"), 0.0
         )
     )
+    lag_seconds: float = 0.0
     result: object = None
 
     @property
@@ -96,6 +103,7 @@ class Coordinator:
         sessions: The sessions, ascending; at least one.
         strategy: Whom to call; None: nobody.
         begun: `perf_counter` seconds at which the run began, for the timings; now by default.
+        pace: When minutes are due; full speed by default.
     """
 
     def __init__(
@@ -106,6 +114,7 @@ class Coordinator:
         sessions: Sequence[Session],
         strategy: Strategy | None = None,
         begun: float | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.store = store
         self._interval = interval
@@ -113,8 +122,10 @@ class Coordinator:
         self._sessions = sessions
         self._strategy = strategy
         self._begun = perf_counter() if begun is None else begun
+        self._pace = pace or Pace()
+        self._running: Running | None = None
         self.data = SessionData(universe.symbols_in(sessions[0]), sessions[0], interval)
-        self.replay = Replay()
+        self.replay = Replay(self._pace.factor)
 
     def run(self, on_session: Callable[[ReplayedSession], None] = lambda _: None) -> Replay:
         """Replay all sessions.
@@ -129,25 +140,44 @@ class Coordinator:
         """
         if self._strategy is not None:
             self._strategy.session = self.data
+        self.data.subscriptions.paced = self._pace.factor is not None
         try:
             self._run_sessions(on_session)
             if not self.replay.bars:
                 raise self._no_bars()
             self.replay.result = self._result()
         finally:
+            self.data.subscriptions.close()
+            self.replay.lag_seconds = self._pace.largest_lag_seconds
+            self.replay.timings["waiting"] = self._pace.waited_seconds
             self.replay.timings["total"] = perf_counter() - self._begun
         return self.replay
+
+    def stop(self) -> None:
+        """Stop the replay at its next step, and wait for none; from any thread.
+
+        In the replay's thread it is as if Ctrl-C had been pressed there: a `KeyboardInterrupt`.
+        """
+        self.data.stop()
+        self._pace.stop()
+
+    def moment(self) -> Moment | None:
+        """Return how far the replay is, from any thread; None before its first session."""
+        running, now = self._running, self.data.now
+        if running is None:
+            return None
+        return running.at(now, self._pace.clock(now), self._pace.lag_seconds)
 
     def _run_sessions(self, on_session: Callable[[ReplayedSession], None]) -> None:
         timings = self.replay.timings
         ended = 0.0
         for loaded in one_ahead(self._sessions, self._load):
-            started = perf_counter()
+            started, waited = perf_counter(), self._pace.waited_seconds
             timings["roll"] += started - ended if ended else 0.0
             timings["startup"] = timings["startup"] or started - self._begun
             self.replay.sessions.append(self._stream(loaded))
             ended = perf_counter()
-            timings["stream"] += ended - started
+            timings["stream"] += ended - started - (self._pace.waited_seconds - waited)
             on_session(self.replay.sessions[-1])
 
     def _load(self, session: Session) -> LoadedSession:
@@ -158,7 +188,11 @@ class Coordinator:
         expected = self._universe.expected_in(loaded.session)
         quality = measure_session(loaded.block, loaded.session, expected)
         self.data.start_session(loaded.session, loaded.block)
-        stream = SessionStream(self.data, loaded.block, self._strategy, self._first_bar)
+        number = len(self.replay.sessions) + 1
+        self._running = Running(
+            loaded.session, number, loaded.block, expected, bars_before=self.replay.bars
+        )
+        stream = SessionStream(self.data, loaded.block, self._strategy, self._first_bar, self._pace)
         digest = stream.run()
         return ReplayedSession(
             session=loaded.session,
@@ -195,6 +229,36 @@ class Coordinator:
             f"the sessions {first} to {last}",
             "Import them with `sc import`; `sc report` shows what is stored.",
         )
+
+    async def run_async(
+        self, on_session: Callable[[ReplayedSession], None] = lambda _: None
+    ) -> Replay:
+        """Replay all sessions in a thread of its own, beside the event loop.
+
+        Tasks that exist already have a turn before it begins: what they subscribe to first, they
+        get from the first minute on. When the awaiting task is cancelled the replay stops at its
+        next step, as if Ctrl-C had been pressed; the cancellation goes on when its thread is over.
+
+        Args:
+            on_session: Called after each session, in the replay's thread.
+
+        Raises:
+            StreamCoordError: as `run` does.
+        """
+        import asyncio  # here, because it is slow to import
+        from concurrent.futures import ThreadPoolExecutor
+
+        await asyncio.sleep(0)
+        with ThreadPoolExecutor(1, "sc-replay") as pool:
+            running = asyncio.get_running_loop().run_in_executor(pool, self.run, on_session)
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError:
+                self.stop()
+                await asyncio.wait([running])
+                running.exception()  # looked at, so that asyncio does not complain of it
+                raise
+            return running.result()
 
 
 def _plain(value: object) -> object:

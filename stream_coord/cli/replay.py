@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +25,8 @@ from stream_coord.cli.shell import (
 from stream_coord.errors import UsageError
 
 if TYPE_CHECKING:
-    from stream_coord.coordinator import ReplayedSession
+    from stream_coord.coordinator import Coordinator, ReplayedSession
+    from stream_coord.opening import Plan
 
 
 def replay(
@@ -40,6 +43,16 @@ def replay(
             "--strategy", metavar="SPEC", help="module:Class or path.py:Class, called each minute."
         ),
     ] = None,
+    speed: Annotated[
+        str,
+        typer.Option(
+            "--speed", metavar="max|N", help="Simulated seconds per second, or as fast as it goes."
+        ),
+    ] = "max",
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Watch it run, on a terminal; does not go with --quiet."),
+    ] = False,
     config: ConfigOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
@@ -49,18 +62,23 @@ def replay(
     """Replay sessions, and say how good their data was.
 
     Without a date: the session after the current one. The current session is the oldest stored
-    one. With only --from or --to: up to the newest, or from the oldest stored session.
+    one. With only --from or --to: up to the newest, or from the oldest stored session. At
+    --speed 60 a session of 6.5 hours takes 6.5 minutes: breaks are waited for, nights are not.
 
-    Example: sc replay --from 2018-11-02 --to 2018-11-23
+    Example: sc replay --from 2018-11-02 --to 2018-11-23 --speed 60 --live
     """
     from stream_coord.coordinator import Coordinator
+    from stream_coord.pace import Pace, parse_speed
     from stream_coord.render.replay import replay_json, replay_text
     from stream_coord.runs import record_replay
 
     if session is not None and (first is not None or last is not None):
         raise UsageError("--session does not go with --from or --to", "Give one or the other.")
+    if live and quiet:
+        raise UsageError("--live does not go with --quiet", "Give one or the other.")
     if session is not None:
         first = last = session
+    pace = Pace(parse_speed(speed))
     dates = optional_date(first), optional_date(last)
     options = [*symbols_setting(symbols), *strategy_setting(strategy, sets)]
     with Shell.open(config, sets, json, quiet, now, options) as shell:
@@ -68,19 +86,43 @@ def replay(
             acting = shell.strategy()
         plan = shell.plan(*dates, next_one=dates == (None, None))
         coordinator = Coordinator(
-            plan.store, plan.interval, plan.universe, plan.sessions, acting, begun=context.obj
+            plan.store, plan.interval, plan.universe, plan.sessions, acting, context.obj, pace
         )
-
-        def moved(done: ReplayedSession) -> None:
-            replayed = len(coordinator.replay.sessions)
-            advance(replayed, len(plan.sessions), str(done.session.date))
 
         with (
             shell.ledger(create=True) as ledger,
-            shell.out.progress("Replaying") as advance,
+            _display(shell, plan, coordinator, live) as moved,
             shell.out.strangers(),
         ):
             run = record_replay(
                 coordinator, ledger, shell.clock, shell.config, plan.calendar, moved
             )
         shell.out.answer(lambda: replay_text(run, plan.calendar), lambda: replay_json(run))
+
+
+@contextmanager
+def _display(
+    shell: Shell, plan: Plan, coordinator: Coordinator, live: bool
+) -> Iterator[Callable[[ReplayedSession], None]]:
+    """Show how far the replay is, live if asked for; yield what is to be called each session."""
+    if live:
+        from stream_coord.render.console import error_console
+        from stream_coord.render.live import LiveView, live_header, live_view
+
+        strategy = shell.config.mask(shell.config.settings.strategy.class_ or "none")
+        header = live_header(
+            plan.calendar, plan.universe.symbols, strategy, coordinator.replay.speed
+        )
+        view = LiveView(header, len(plan.sessions), plan.calendar.zone, coordinator.moment)
+        with live_view(error_console(), view) as shown:
+            if not shown:
+                shell.out.note("no live view: stderr is no terminal that could show it.")
+            yield lambda _: None
+        return
+
+    def moved(done: ReplayedSession) -> None:
+        replayed = len(coordinator.replay.sessions)
+        advance(replayed, len(plan.sessions), str(done.session.date))
+
+    with shell.out.progress("Replaying") as advance:
+        yield moved

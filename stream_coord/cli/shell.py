@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,10 +17,9 @@ from stream_coord.errors import StreamCoordError
 from stream_coord.render.console import Output
 
 if TYPE_CHECKING:
-    from stream_coord.calendars import Calendar, Session
+    from stream_coord.calendars import Calendar
     from stream_coord.config import Config
-    from stream_coord.interval import Interval
-    from stream_coord.planning import Universe
+    from stream_coord.opening import Plan
     from stream_coord.stores.base import BarStore
     from stream_coord.stores.ledger import Ledger
     from stream_coord.strategy import Strategy
@@ -49,17 +48,6 @@ FromOption = Annotated[
 ToOption = Annotated[
     str | None, typer.Option("--to", metavar="DATE", help="Last session, YYYY-MM-DD.")
 ]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a command that reads bars is about."""
-
-    calendar: Calendar
-    store: BarStore
-    interval: Interval
-    sessions: tuple[Session, ...]
-    universe: Universe
 
 
 @dataclass(frozen=True)
@@ -114,51 +102,36 @@ class Shell:
             last: The last session; None: the newest stored.
             next_one: Take the session after the current one instead.
         """
-        from stream_coord.planning import choose_sessions, choose_universe, next_to_replay
+        from stream_coord.opening import plan_replay
 
-        calendar, store, interval = self.calendar(), self.store(), self.config.base_interval
-        if next_one:
-            first = last = next_to_replay(calendar, store, interval).date
-        sessions = choose_sessions(calendar, store, interval, first, last)
-        universe = choose_universe(store, interval, sessions, self.config.symbols)
-        for note in universe.notes:
+        plan = plan_replay(self.config, first, last, next_one=next_one)
+        for note in plan.universe.notes:
             self.out.note(note)
-        return Plan(calendar, store, interval, sessions, universe)
+        return plan
 
     def calendar(self) -> Calendar:
         """Open the configured calendar."""
-        from stream_coord.calendars import open_calendar
+        from stream_coord.opening import calendar_of
 
-        chosen = self.config.settings.calendar
-        return open_calendar(
-            chosen.name, chosen.hours, chosen.overrides, cache_dir=self.config.cache_dir
-        )
+        return calendar_of(self.config)
 
     def store(self, *, create: bool = False) -> BarStore:
         """Open the configured bar store."""
-        from stream_coord.stores import open_store
+        from stream_coord.opening import store_of
 
-        return open_store(self.config.settings.store.url, self.config.root, create=create)
+        return store_of(self.config, create=create)
 
     def strategy(self) -> Strategy | None:
         """Load the strategy of the settings; None where there is none."""
-        from stream_coord.strategy import load_strategy
+        from stream_coord.opening import strategy_of
 
-        chosen = self.config.settings.strategy
-        if not chosen.class_:
-            return None
-        return load_strategy(chosen.class_, chosen.params, self.config.root)
+        return strategy_of(self.config)
 
-    @contextmanager
-    def ledger(self, *, create: bool = False) -> Iterator[Ledger]:
+    def ledger(self, *, create: bool = False) -> AbstractContextManager[Ledger]:
         """Open the configured ledger, and close it."""
-        from stream_coord.stores.ledger import open_ledger
+        from stream_coord.opening import ledger_of
 
-        ledger = open_ledger(self.config.settings.ledger.url, self.config.root, create=create)
-        try:
-            yield ledger
-        finally:
-            ledger.close()
+        return ledger_of(self.config, create=create)
 
 
 def clock_at(now: str | None) -> Clock:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stream_coord.calendars import Calendar
+from stream_coord.pace import FULL_SPEED
 from stream_coord.render.quality import gap_json, gaps_table, new_table, quality_json, quality_table
 from stream_coord.render.text import percent, plural, printable, seconds
 from stream_coord.runs import RecordedRun
@@ -30,6 +31,8 @@ def replay_json(run: RecordedRun) -> dict[str, object]:
             quality_json(row) for session in replay.sessions for row in session.quality.rows()
         ],
         "gaps": [gap_json(gap) for session in replay.sessions for gap in session.quality.gaps()],
+        "speed": FULL_SPEED if replay.speed is None else replay.speed,
+        "lag": replay.lag_seconds,
         "timings": replay.timings,
         "bars_per_second": replay.bars_per_second,
         "session_digests": {
@@ -63,6 +66,8 @@ def replay_text(run: RecordedRun, calendar: Calendar) -> RenderableType:
     if replay.result is not None:
         parts += [Text(printable(f"Result {replay.result}")), Text()]
     parts.append(Text(f"Digest {replay.digest} (run {run.number})"))
+    if replay.speed is not None:
+        parts.append(Text(_pace_line(replay.speed, timings["waiting"], replay.lag_seconds)))
     parts.append(
         Text(
             f"First bar after {seconds(timings['first_bar'])}, streamed in "
@@ -72,6 +77,10 @@ def replay_text(run: RecordedRun, calendar: Calendar) -> RenderableType:
         )
     )
     return Group(*parts)
+
+
+def _pace_line(speed: float, waited: float, lag: float) -> str:
+    return f"At {speed:g}x: waited {seconds(waited)}, no minute later than {seconds(lag)}."
 
 
 def _sessions_table(run: RecordedRun) -> Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from enum import Enum
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -15,27 +14,18 @@ from stream_coord.bars import FIELDS, SYNTHETIC, Bar, parse_symbols
 from stream_coord.calendars import Session
 from stream_coord.errors import SessionStoreError, near_miss
 from stream_coord.interval import MINUTE, Interval
+from stream_coord.session.aio import AsyncSession
+from stream_coord.session.arrival import Arrival
 from stream_coord.session.block import Block, Bools, Floats, Ints, slots_of, symbol_rows
+from stream_coord.session.latest import LatestBars
+from stream_coord.session.subscriptions import Subscriptions
 from stream_coord.session.views import Bars, SymbolMetrics, bar_at
 from stream_coord.session.visible import Visible
 
 if TYPE_CHECKING:
     import polars as pl
 
-
-class Arrival(Enum):
-    """What became of a bar that was handed to the session store."""
-
-    ADDED = "added"
-    """A new bar of the current or a coming minute."""
-    LATE = "late"
-    """A new bar of a minute that is over; an update for whoever has seen that minute."""
-    DUPLICATE = "duplicate"
-    """The very bar that is there already."""
-    REVISED = "revised"
-    """Other values for a bar that is there; the new ones win."""
-    OUT_OF_SESSION = "out_of_session"
-    """The session has no such minute; nothing was kept."""
+__all__ = ["Arrival", "SessionData"]
 
 
 class SessionData:
@@ -50,6 +40,10 @@ class SessionData:
         session: The first session.
         interval: The base interval; one minute by default.
 
+    Attributes:
+        subscriptions: Who waits for bars to come; a replay publishes them there.
+        aio: The store's calls for event loops; ``async for bar in aio.subscribe(...)``.
+
     Raises:
         SymbolError: one of `symbols` is no symbol.
     """
@@ -62,8 +56,11 @@ class SessionData:
         self, symbols: Iterable[str], session: Session, interval: Interval | None = None
     ) -> None:
         self._interval = interval or Interval(MINUTE)
+        self._stopped = False
+        self.subscriptions = Subscriptions(lambda: self.symbols, self._interval)
+        self.aio = AsyncSession(self)
         self._writing = Lock()
-        self._latest = _LatestBars(self._newest, self._writing)
+        self._latest = LatestBars(self._newest, self._writing)
         self.latest = self._latest.__getitem__
         checked = tuple(map(str, parse_symbols(symbols)))
         self._begin(session, Block.empty(checked, [session], self._interval), replayed=False)
@@ -104,6 +101,8 @@ class SessionData:
             IntervalError: the session is no whole number of bars.
         """
         replayed = block is not None
+        if replayed:
+            self.subscriptions.begin()
         if block is None:
             block = Block.empty(self.symbols, [session], self._interval)
         today = block.starts[block.today :]
@@ -142,10 +141,20 @@ class SessionData:
 
     def show(self, slots: int, now: int) -> None:
         """Make the first `slots` slots visible: a replay's step, which knows its slot by heart."""
+        if self._stopped:
+            raise KeyboardInterrupt("the replay was stopped")
         with self._writing:
-            self._now = now  # before the bars, as in start_session()
+            self._now = now  # before the bars, as in _begin()
             self._visible.cursor = slots
             self._latest.expire()
+
+    def stop(self) -> None:
+        """Stop the replay that advances this store, at its next step; from any thread.
+
+        In the replay's thread it is as if Ctrl-C had been pressed there: a `KeyboardInterrupt`.
+        """
+        self._stopped = True
+        self.subscriptions.close()
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -340,29 +349,6 @@ class SessionData:
         return SessionStoreError(
             f"the session has no symbol {symbol!r}{near_miss(symbol, self.symbols)}"
         )
-
-
-class _LatestBars(dict[str, "Bar | None"]):
-    """Newest bars by symbol, found when first asked for in a minute, kept until it is over."""
-
-    def __init__(self, find: Callable[[str], Bar | None], writing: Lock) -> None:
-        super().__init__()
-        self._find = find
-        self._writing = writing
-        self._minute = 0
-
-    def expire(self) -> None:
-        """Forget all; called with the lock held."""
-        self._minute += 1
-        self.clear()
-
-    def __missing__(self, symbol: str) -> Bar | None:
-        minute = self._minute
-        bar = self._find(symbol)
-        with self._writing:
-            if minute == self._minute:  # a bar of a minute that is over must not stay
-                self[symbol] = bar
-        return bar
 
 
 def _check_values(values: Floats, symbols: Iterable[str]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tests.conftest import COMMAND, REPOSITORY
@@ -193,10 +195,24 @@ def test_every_example_runs(here: Callable[..., Any], strategy: str, key: str) -
 
 def test_the_strategy_in_the_readme_runs(here: Callable[..., Any], demo: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (demo / "breakout.py").write_text(code)
     replay = here("replay", *SPAN, "--strategy", "breakout.py:Breakout", "--json").document
     assert replay["result"]["breakouts"] > 0
+
+
+def test_the_program_in_the_readme_runs(here: Callable[..., Any], demo: Path) -> None:
+    """It prints the close of each regular bar of one symbol, as stored."""
+    readme = (REPOSITORY / "README.md").read_text()
+    _, code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=demo, capture_output=True, text=True, check=True
+    )
+    stored = pl.read_parquet(demo / "data/bars/*/*/*.parquet").filter(symbol="AQRV").sort("start")
+    local = pl.col("start").dt.convert_time_zone("America/New_York").dt.strftime("%H:%M")
+    regular = stored.filter(local.is_between(pl.lit("09:30"), pl.lit("15:59")))["close"].to_list()
+    assert [float(line.split()[0]) for line in run.stdout.splitlines()] == regular
+    assert len(regular) > 3 * 300
 
 
 def test_every_command_has_help_that_ends_in_an_example(sc: Callable[..., Any]) -> None:

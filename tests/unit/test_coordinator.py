@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from threading import Timer
 
 import msgspec
 import polars as pl
@@ -22,6 +23,8 @@ from stream_coord.coordinator import Coordinator, ReplayedSession
 from stream_coord.errors import NoBarsError, StrategyError
 from stream_coord.interval import DAY, MINUTE, Interval
 from stream_coord.loading import LoadedSession, load_session
+from stream_coord.moment import Moment
+from stream_coord.pace import Pace
 from stream_coord.planning import Universe
 from stream_coord.stores import open_store
 from stream_coord.stores.base import BarStore
@@ -59,10 +62,15 @@ def store(tmp_path: Path) -> BarStore:
 
 
 def coordinator(
-    store: BarStore, days: range, strategy: Strategy | None = None, universe: Universe | None = None
+    store: BarStore,
+    days: range,
+    strategy: Strategy | None = None,
+    universe: Universe | None = None,
+    pace: Pace | None = None,
 ) -> Coordinator:
     sessions = [session(day) for day in days]
-    return Coordinator(store, ONE_MINUTE, universe or Universe(("A", "B")), sessions, strategy)
+    chosen = universe or Universe(("A", "B"))
+    return Coordinator(store, ONE_MINUTE, chosen, sessions, strategy, pace=pace)
 
 
 class Counting(Strategy):
@@ -195,3 +203,93 @@ def test_memory_holds_the_current_session_and_the_next(
     monkeypatch.setattr(coordinator_module, "load_session", load)
     coordinator(store, range(8), Looking()).run()
     assert len(blocks) == 8
+
+
+class Turning:
+    """A timer that passes in sleeps alone, and calls somebody in each."""
+
+    def __init__(self, on_sleep: Callable[[], None] = lambda: None) -> None:
+        self.now = 0.0
+        self._on_sleep = on_sleep
+
+    def seconds(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self._on_sleep()
+        self.now += seconds
+
+    def wake(self) -> None: ...
+
+
+def test_waiting_is_no_streaming(store: BarStore) -> None:
+    timer = Turning()
+    fast = coordinator(store, range(3)).run()
+    slow = coordinator(store, range(3), pace=Pace(0.5, timer)).run()
+    assert slow.digest == fast.digest
+    assert (slow.speed, fast.speed) == (0.5, None)
+    # Sessions of four minutes with their break, at half speed; none of it on our own clock.
+    assert slow.timings["waiting"] == pytest.approx(3 * 8 * 60)
+    assert fast.timings["waiting"] == 0
+    assert slow.timings["stream"] < 0  # as it must be where only the waits are made up
+    assert slow.lag_seconds == pytest.approx(0)
+
+
+def test_the_lag_is_that_of_the_latest_minute_of_all_sessions(store: BarStore) -> None:
+    timer = Turning()
+
+    class Slow(Strategy):
+        def on_step(self, now: int) -> None:
+            timer.now += {start(0, 1): 2.0, start(1, 1): 30.0, start(2, 1): 5.0}.get(now, 0.0)
+
+    replay = coordinator(store, range(3), Slow(), pace=Pace(60, timer)).run()
+    assert replay.lag_seconds == pytest.approx(29)
+
+
+def test_a_moment_is_what_has_been_delivered_so_far(store: BarStore) -> None:
+    seen: list[Moment | None] = []
+    timer = Turning(lambda: seen.append(running.moment()))
+    running = coordinator(store, range(2), pace=Pace(60, timer))
+    assert running.moment() is None
+    running.run()
+    moments = [moment for moment in seen if moment is not None]
+    assert len(moments) == len(seen) == 6
+    assert [moment.number for moment in moments] == [1, 1, 1, 2, 2, 2]
+    # Bars end in the minutes 1, 2, 4 of the first day (A) and 1, 2, 4 of the second (B, A, B).
+    assert [moment.bars for moment in moments] == [0, 1, 2, 3, 4, 5]
+    assert [moment.due for moment in moments] == [0, 1, 2, 0, 1, 2]
+    assert [moment.present.tolist() for moment in moments[2::3]] == [[2, 0], [1, 1]]
+    assert {moment.state.name for moment in moments} == {"ACTIVE"}
+    last = running.moment()
+    assert last is not None
+    assert (last.bars, last.state.name, last.clock) == (6, "ENDED", start(1, 4))
+
+
+def test_a_replay_that_waits_stops_when_told_so(store: BarStore) -> None:
+    running = coordinator(store, range(2), pace=Pace(1e-9))  # a minute of two thousand years
+    stopping = Timer(0.1, running.stop)
+    stopping.start()
+    with pytest.raises(KeyboardInterrupt):
+        running.run()
+    stopping.join()
+    assert running.replay.bars == 0
+
+
+@pytest.mark.parametrize(("pace", "paced"), [(None, False), (Pace(1e9, Turning()), True)])
+def test_subscribers_are_told_the_pace_and_of_the_end(
+    store: BarStore, pace: Pace | None, paced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    running = coordinator(store, range(1), Failing(), pace=pace)
+    monkeypatch.setattr(running.data.subscriptions, "close", lambda: closed.append(True))
+    with pytest.raises(StrategyError):
+        running.run()
+    assert running.data.subscriptions.paced == paced
+    assert closed == [True]
+
+
+class Failing(Strategy):
+    """Raises at once."""
+
+    def on_step(self, now: int) -> None:
+        raise ValueError(now)

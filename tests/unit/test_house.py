@@ -18,7 +18,7 @@ PACKAGE = Path(stream_coord.__file__).parent
 
 HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # floor: its modules and packages; the floors below that it may import
-    "base": (("", "errors", "interval", "clock", "bars"), ()),
+    "base": (("", "errors", "interval", "clock", "bars", "pace"), ()),
     "config": (
         ("config",),
         ("base",),
@@ -31,12 +31,12 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "session": (("session",), ("base", "calendars", "compute")),
     "strategy": (("strategy", "stream"), ("base", "compute", "session")),
     "coordinator": (
-        ("loading", "planning", "coordinator"),
+        ("loading", "planning", "moment", "coordinator"),
         ("base", "calendars", "compute", "stores", "session", "strategy"),
     ),
     "demo": (("demo",), ("base", "calendars")),
     "jobs": (
-        ("importing", "runs", "setup"),
+        ("copying", "importing", "opening", "runs", "setup", "storing"),
         (
             "base",
             "config",
@@ -45,13 +45,14 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "stores",
             "sources",
             "session",
+            "strategy",
             "coordinator",
             "demo",
         ),
     ),
     "render": (
         ("render",),
-        ("base", "calendars", "compute", "stores", "session", "jobs"),
+        ("base", "calendars", "compute", "stores", "session", "coordinator", "jobs"),
     ),
     "cli": (
         ("cli",),
@@ -175,6 +176,8 @@ def loaded_by(*arguments: str) -> set[str]:
         ["import", "--help"],
         ["replay", "--help"],
         ["report", "--help"],
+        ["store", "--help"],
+        ["store", "copy", "--help"],
     ],
     ids=" ".join,
 )

@@ -1,0 +1,98 @@
+"""A replay at one moment, as seen from another thread while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from stream_coord.bars import SYNTHETIC
+from stream_coord.calendars import Session
+from stream_coord.session.block import Block, Bools, Ints
+from stream_coord.session.boundaries import SessionState, planned_changes
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far a replay has come.
+
+    Attributes:
+        session: The session that streams.
+        number: Which of the run's sessions it is, from 1.
+        clock: Simulated time, UTC microseconds.
+        state: The session's state.
+        resting: Whether the session pauses now: a lunch break.
+        bars: Base bars delivered since the run began.
+        lag_seconds: How late the newest minute came; 0 at full speed.
+        symbols: Those of which bars are expected, sorted by code point.
+        due: Regular minutes that are over.
+        present: Of these, how many each symbol has; int64, shape of `symbols`.
+    """
+
+    session: Session
+    number: int
+    clock: int
+    state: SessionState
+    resting: bool
+    bars: int
+    lag_seconds: float
+    symbols: tuple[str, ...]
+    due: int
+    present: Ints
+
+
+@dataclass(frozen=True)
+class Running:
+    """The session that streams, and what it takes to tell how far it is.
+
+    Attributes:
+        session: The session.
+        number: Which of the run's sessions it is, from 1.
+        block: Its bars, those to come too.
+        expected: Which symbols are held to account; bool, shape (S,).
+        bars_before: Base bars of the sessions before it.
+    """
+
+    session: Session
+    number: int
+    block: Block
+    expected: Bools
+    bars_before: int
+
+    def at(self, now: int, clock: int, lag_seconds: float) -> Moment:
+        """Return what may be known at `now`.
+
+        Args:
+            now: End of the newest minute delivered, UTC microseconds.
+            clock: Simulated time, UTC microseconds.
+            lag_seconds: How late the newest minute came.
+        """
+        return self.block.writes.consistent(lambda: self._at(now, clock, lag_seconds))
+
+    def _at(self, now: int, clock: int, lag_seconds: float) -> Moment:
+        block = self.block
+        seen = slice(block.today, int(np.searchsorted(block.ends, now, side="right")))
+        present, regular = block.present[:, seen], block.regular[seen]
+        real = present & ((block.flags[:, seen] & SYNTHETIC) == 0) & regular
+        rows = np.flatnonzero(self.expected).tolist()
+        return Moment(
+            session=self.session,
+            number=self.number,
+            clock=clock,
+            state=_state_at(self.session, now),
+            resting=any(
+                before.close < clock < after.open
+                for before, after in pairwise(self.session.segments)
+            ),
+            bars=self.bars_before + int(np.count_nonzero(present)),
+            lag_seconds=lag_seconds,
+            symbols=tuple(block.symbols[row] for row in rows),
+            due=int(np.count_nonzero(regular)),
+            present=np.count_nonzero(real, axis=1)[rows],
+        )
+
+
+def _state_at(session: Session, now: int) -> SessionState:
+    changes = [change for change in planned_changes(session) if change.time <= now]
+    return changes[-1].entered if changes else SessionState.NOT_STARTED
