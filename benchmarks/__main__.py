@@ -17,6 +17,9 @@ from benchmarks.table import as_dict, print_table
 
 Benchmark = Callable[[Lab], Figure]
 
+ON_DEMAND = {"large"}
+"""Groups that run only if they are asked for: they take minutes and 10 GB of disk."""
+
 
 def benchmarks(lab: Lab) -> dict[str, Sequence[Benchmark]]:
     """Return all benchmarks by the name of their group."""
@@ -47,9 +50,17 @@ def benchmarks(lab: Lab) -> dict[str, Sequence[Benchmark]]:
                 for strategy in (counting, None)
             ),
         ],
-        "load": [*(partial(loading.load_a_session, symbols=size) for size in sizes)],
+        "load": [
+            *(partial(loading.load_a_session, symbols=size) for size in sizes),
+            loading.load_five_days_from_sqlite,
+        ],
         "versions": [loading.data_versions],
         "import": [importing.import_csv],
+        "large": [
+            partial(measure, sorted_by=order)
+            for measure in (importing.import_large_csv, importing.import_memory)
+            for order in ("time", "symbol")
+        ],
         "commands": [
             *(partial(commands.help_text, code=code) for code in ("pass", "import typer")),
             commands.replay_to_first_bar,
@@ -74,7 +85,7 @@ def main() -> None:
             parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(groups)}")
         figures = [
             _measured(benchmark, lab)
-            for group in asked.only or groups
+            for group in asked.only or [name for name in groups if name not in ON_DEMAND]
             for benchmark in groups[group]
         ]
     print_table(figures)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import adbc_driver_manager as adbc
+import adbc_driver_sqlite
 import polars as pl
 
 from benchmarks.figures import Figure, Goal, compare, duration
 from benchmarks.lab import Lab
-from benchmarks.sample import BASE
+from benchmarks.sample import BASE, synthetic_bars
 from stream_coord.bars import COLUMNS
 from stream_coord.loading import load_session
+from stream_coord.stores import open_store
+from stream_coord.stores.merge import KEY
 
 
 def load_a_session(lab: Lab, symbols: int) -> Figure:
@@ -24,6 +30,32 @@ def load_a_session(lab: Lab, symbols: int) -> Figure:
     )
     name = f"load of a session, verified, {symbols:,} symbols"
     return Figure(name, value, "ms", "polars read_parquet", floor, Goal(3, "ratio"))
+
+
+def load_five_days_from_sqlite(lab: Lab) -> Figure:
+    """Whole days, verified, against what ADBC itself takes for the same rows."""
+    sessions = lab.sessions[:5]
+    url = f"sqlite:///{lab.folder / 'bars.db'}"
+    store = open_store(url, lab.folder, create=True)
+    store.write(BASE, pl.concat([synthetic_bars(lab.few, day) for day in sessions]).sort(KEY))
+    start, end = sessions[0].start, sessions[-1].end
+    value, floor = compare(
+        duration(lambda: open_store(url, lab.folder).read(BASE, None, start, end), "ms"),
+        duration(lambda: _read_with_adbc(lab.folder / "bars.db"), "ms"),
+        lab.repeats,
+    )
+    name = f"load of {len(sessions)} days from SQLite, verified, {lab.few:,} symbols"
+    return Figure(name, value, "ms", "ADBC", floor, Goal(2, "ratio"))
+
+
+def _read_with_adbc(file: Path) -> pl.DataFrame:
+    with (
+        adbc.AdbcDatabase(driver=adbc_driver_sqlite._driver_path(), uri=str(file)) as database,
+        adbc.AdbcConnection(database) as connection,
+        adbc.AdbcStatement(connection) as statement,
+    ):
+        statement.set_sql_query("SELECT * FROM bars")
+        return pl.DataFrame(statement.execute_query()[0])
 
 
 def data_versions(lab: Lab) -> Figure:

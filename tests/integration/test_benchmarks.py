@@ -33,6 +33,7 @@ replay into on_bar, from the store, 12 symbols
 replay with no callback, from the store, 12 symbols
 load of a session, verified, 4 symbols
 load of a session, verified, 12 symbols
+load of 5 days from SQLite, verified, 4 symbols
 data versions of 6 dates, 4 symbols
 import of a CSV file
 sc --help, whole process
@@ -64,6 +65,18 @@ def test_one_command_prints_a_row_for_every_figure(tmp_path: Path) -> None:
         assert figure["value"]["median"] > 0
         assert (figure["ratio"] is None) == (figure["floor"] is None)
         assert (figure["reached"] is None) == (figure["goal"] is None)
+
+
+def test_large_imports_are_measured_if_they_are_asked_for(tmp_path: Path) -> None:
+    """Rate and peak memory, for a file in either order."""
+    document = tmp_path / "figures.json"
+
+    done = _run("--quick", "--only", "large", "--json", str(document))
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(document.read_text())
+    assert [figure["name"].rsplit(" by ")[1] for figure in figures] == ["time", "symbol"] * 2
+    assert [figure["unit"] for figure in figures] == ["M rows/s"] * 2 + ["MiB"] * 2
 
 
 def test_an_unknown_group_is_a_usage_error_that_names_the_groups() -> None:
