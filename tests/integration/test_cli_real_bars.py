@@ -123,3 +123,26 @@ def test_sessions_that_open_the_evening_before(sc: Callable[..., Any], real_bars
     rows = sc("replay", *span, *futures).document["quality"]
     assert [row["expected"] for row in rows] == [1365] * 5
     assert [row["present"] for row in rows] == [1333, 1351, 1361, 1348, 1358]
+
+
+def test_six_sessions_from_three_kinds_of_store_have_one_digest(
+    sc: Callable[..., Any], six_sessions: dict[str, Any], real_bars: Path, postgres_url: str
+) -> None:
+    """Imported into two, copied from one to the third; one has its ledger in PostgreSQL."""
+    span = ("replay", "--from", "2013-10-04", "--to", "2013-10-11", "--json")
+    delta = sc(*span).document
+    folders = [real_bars / "equity/usa/minute" / symbol for symbol in NEW_YORK_SYMBOLS]
+    sqlite = {"SC_STORE__URL": "sqlite:///bars.db"}
+    imported = sc("import", *folders, "--format", "lean", "--json", **sqlite).document
+    assert {name: imported[name] for name in ("rows", "stored", "rejected")} == {
+        name: six_sessions[name] for name in ("rows", "stored", "rejected")
+    }
+    copied = sc("store", "copy", "sqlite:///bars.db", "${THERE}", "--json", THERE=postgres_url)
+    assert copied.code == 0, copied.err
+    assert copied.document["stored"] == six_sessions["rows"]
+    postgres = {"SC_STORE__URL": postgres_url, "SC_LEDGER__URL": postgres_url}
+    for environ in (sqlite, postgres):
+        replayed = sc(*span, **environ).document
+        assert replayed["digest"] == delta["digest"]
+        assert replayed["bars"] == delta["bars"] == 6 * 4 * 390 - 3
+        assert replayed["quality"] == delta["quality"]
