@@ -125,6 +125,7 @@ class Coordinator:
         self._pace = pace or Pace()
         self._running: Running | None = None
         self.data = SessionData(universe.symbols_in(sessions[0]), sessions[0], interval)
+        self.data.subscriptions.later = universe.symbols
         self.replay = Replay(self._pace.factor)
 
     def run(self, on_session: Callable[[ReplayedSession], None] = lambda _: None) -> Replay:
@@ -251,12 +252,13 @@ class Coordinator:
         await asyncio.sleep(0)
         with ThreadPoolExecutor(1, "sc-replay") as pool:
             running = asyncio.get_running_loop().run_in_executor(pool, self.run, on_session)
+            # Looked at, so that asyncio does not complain of it where nobody awaits the outcome.
+            running.add_done_callback(lambda done: done.exception())
             try:
                 await asyncio.wait([running])
             except asyncio.CancelledError:
                 self.stop()
                 await asyncio.wait([running])
-                running.exception()  # looked at, so that asyncio does not complain of it
                 raise
             return running.result()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
-from stream_coord.errors import StoreCorruptError, UsageError
+from stream_coord.errors import StoreCorruptError, UsageError, near_miss
 from stream_coord.interval import Interval
 from stream_coord.stores.base import BarStore, VersionedBars
 from stream_coord.stores.merge import KEY
@@ -101,11 +101,12 @@ def copy_store(
         on_progress: Told before each date.
 
     Raises:
-        UsageError: both are the same store.
+        UsageError: both are the same store, or the source has nothing of a symbol.
         StoreError: one of them cannot be read or written.
     """
     if target is not None and _place(source.url) == _place(target.url):
         raise UsageError(f"{source.url} cannot be copied onto itself", "Give two stores.")
+    _check_symbols(source, choice.symbols)
     copying = _Copying(source, target, choice.symbols)
     plan = [(i, day) for i in source.intervals() for day in choice.days(source, i)]
     for done, (interval, day) in enumerate(plan):
@@ -193,6 +194,18 @@ class _Copying:
             SymbolDay(interval, day, symbol)
             for day, symbol in _unlike(versions, now).select("date", "symbol").iter_rows()
         ]
+
+
+def _check_symbols(source: BarStore, symbols: Sequence[str] | None) -> None:
+    if symbols is None:
+        return
+    known = {symbol for each in source.intervals() for symbol in source.spans(each)["symbol"]}
+    unknown = [f"{symbol}{near_miss(symbol, known)}" for symbol in symbols if symbol not in known]
+    if unknown:
+        raise UsageError(
+            f"{source.url} holds no bars of {', '.join(unknown)}",
+            "Leave them out of --symbols; `sc store info` and `sc report` show what is stored.",
+        )
 
 
 def _unlike(versions: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:

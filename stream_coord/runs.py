@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stream_coord import __version__
 from stream_coord.calendars import Calendar, Session
-from stream_coord.clock import Clock
+from stream_coord.clock import Clock, format_moment
 from stream_coord.config import Config
 from stream_coord.coordinator import Coordinator, Replay, ReplayedSession
 from stream_coord.errors import LedgerError, StreamCoordError
@@ -80,13 +80,26 @@ def record_replay(
 
     try:
         coordinator.run(note)
+        finish("done")
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
         with suppress(LedgerError):  # what stopped the replay is the error to report
-            finish("interrupted" if interrupted else "failed", config.mask(_in_a_line(error)))
+            if isinstance(error, KeyboardInterrupt):
+                finish("interrupted", stopped_at(coordinator))
+            else:
+                finish("failed", config.mask(_in_a_line(error)))
         raise
-    finish("done")
     return RecordedRun(number, coordinator.replay)
+
+
+def stopped_at(coordinator: Coordinator) -> str:
+    """Return how far a replay came that was stopped, for people."""
+    moment = coordinator.moment()
+    if moment is None:
+        return "stopped before its first session"
+    return (
+        f"stopped in session {moment.session.date} at {format_moment(moment.clock)}, "
+        f"{moment.bars:,} bars delivered"
+    )
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -81,7 +81,7 @@ class StoreAddress:
         Raises:
             ConfigError: it is no address of a store.
             StoreMissingError: there is no store.
-        StoreError: it cannot be opened.
+            StoreError: it cannot be opened.
         """
         return open_store(self.url, current_folder(), create=create)
 

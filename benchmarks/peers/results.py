@@ -104,9 +104,10 @@ def measure_all(turns: Sequence[Contestant], market: Market, round_count: int) -
     for number in range(1, round_count + 1):
         for one in present:
             seen = replace(market, session_count=one.sessions_of(market.session_count))
-            truth = truths.setdefault(seen.session_count, seen.truth())
+            if seen.session_count not in truths:
+                truths[seen.session_count] = seen.truth()
             print(f"round {number} of {round_count}: {one.label}", file=sys.stderr)
-            rounds[one].append(checked(one, _measure(one, seen), truth))
+            rounds[one].append(checked(one, _measure(one, seen), truths[seen.session_count]))
     return [Result(one, measurements) for one, measurements in rounds.items()]
 
 

@@ -39,6 +39,8 @@ def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
         except (SystemExit, typer.Exit):
             raise
         except BaseException as error:  # noqa: BLE001 - polars panics are no Exceptions
+            if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C as a class was being made
+                _stop(error, "Interrupted.", None, EXIT_INTERRUPTED, label="")
             message = f"unexpected {type(error).__name__}: {error}"
             hint = "This is a bug in stream-coord. SC_DEBUG=1 shows where it comes from."
             _stop(error, message, hint, EXIT_FAILED)

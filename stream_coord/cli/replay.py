@@ -50,9 +50,13 @@ def replay(
         ),
     ] = "max",
     live: Annotated[
-        bool,
-        typer.Option("--live", help="Watch it run, on a terminal; does not go with --quiet."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--live/--no-live",
+            help="Watch it run, on a terminal; by default at any speed but max.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
@@ -69,6 +73,7 @@ def replay(
     """
     from stream_coord.coordinator import Coordinator
     from stream_coord.pace import Pace, parse_speed
+    from stream_coord.render.console import error_console, has_live_view
     from stream_coord.render.replay import replay_json, replay_text
     from stream_coord.runs import record_replay
 
@@ -89,15 +94,30 @@ def replay(
             plan.store, plan.interval, plan.universe, plan.sessions, acting, context.obj, pace
         )
 
+        if live is None:
+            live = pace.factor is not None and not quiet and has_live_view(error_console())
         with (
+            _told_how_far(shell, coordinator),
             shell.ledger(create=True) as ledger,
+            shell.out.strangers(),  # first, so that a display sees where prints go
             _display(shell, plan, coordinator, live) as moved,
-            shell.out.strangers(),
         ):
             run = record_replay(
                 coordinator, ledger, shell.clock, shell.config, plan.calendar, moved
             )
         shell.out.answer(lambda: replay_text(run, plan.calendar), lambda: replay_json(run))
+
+
+@contextmanager
+def _told_how_far(shell: Shell, coordinator: Coordinator) -> Iterator[None]:
+    """Say how far a replay came that is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from stream_coord.runs import stopped_at
+
+        shell.out.note(stopped_at(coordinator) + ".")
+        raise
 
 
 @contextmanager

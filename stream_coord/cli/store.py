@@ -160,7 +160,7 @@ def copy(
     with _opened_pair(source, target, dry_run) as (src, dst):
         from stream_coord.copying import copy_store
 
-        with out.progress("Copying") as advance, _resumable(out):
+        with _resumable(out), out.progress("Copying") as advance:
             done = copy_store(src, dst, choice, dry_run=dry_run, on_progress=advance)
         seconds = perf_counter() - begun
         out.answer(

@@ -10,7 +10,7 @@ makes it (pending) and after (sealed), so that whatever happens in between is kn
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -147,7 +147,7 @@ class _Job:
 
     def run(self, files: Sequence[Path], on_progress: Callable[[ImportProgress], None]) -> None:
         """Import files; the next piece is read while the last one is taken."""
-        sizes = [path.stat().st_size for path in files]
+        sizes = [_size_bytes(path) for path in files]
         at = ImportProgress(0, len(files), 0, 0, 0, sum(sizes))
         with closing(one_ahead(self._read(files, sizes))) as steps:
             for step in steps:
@@ -241,15 +241,16 @@ class _Job:
         for path, file in recorded.items():
             known = self._files.get(path)
             self._files[path] = file if known is None else known.plus(file)
-        self._count_rejects(commit.rejects)
+        self._count_rejects(commit.rejects, {file.path: path for path, file in recorded.items()})
         return sum(file.rows for file in recorded.values())
 
-    def _count_rejects(self, rejects: pl.DataFrame) -> None:
+    def _count_rejects(self, rejects: pl.DataFrame, paths: Mapping[str, str]) -> None:
+        """Count rejects and keep examples; `paths` has the file's path for the ledger's."""
         for (reason,), rows in rejects.group_by("reason", maintain_order=True):
             room = EXAMPLES - min(self._reasons[reason], EXAMPLES)
             self._reasons[reason] += len(rows)
             self._examples += [
-                RejectExample(path, row, reason, raw)
+                RejectExample(paths[path], row, reason, raw)
                 for path, row, raw in rows.head(room).select("path", "row", "raw").iter_rows()
             ]
 
@@ -264,6 +265,14 @@ class _Job:
             rejects_by_reason=dict(self._reasons.most_common()),
             examples=tuple(self._examples),
         )
+
+
+def _size_bytes(path: Path) -> int:
+    """Return a file's size; 0 of one that is gone, of which its reader will have more to say."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _same(one: WriteOutcome, other: WriteOutcome) -> bool:

@@ -103,5 +103,10 @@ class Output:
             yield advance
 
 
+def has_live_view(console: Console) -> bool:
+    """Return whether a console is a terminal that can move its cursor."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 def _no_progress(done: float, total: float, text: str = "") -> None:
     """Show nothing."""

@@ -18,7 +18,8 @@ def progress(at: ImportProgress, seconds: float) -> tuple[float, float, str]:
     done = (at.bytes_read + at.bytes_stored) / 2
     rate = at.rows * done / max(at.bytes_read, 1) / max(seconds, 1e-9)
     files = f"file {min(at.files + 1, at.total_files):,} of {at.total_files:,}, "
-    text = f"{files if at.total_files > 1 else ''}{at.rows:,} rows, {rate:,.0f} rows/s"
+    doing = "storing" if at.bytes_stored and at.bytes_read == at.total_bytes else "reading"
+    text = f"{doing} {files if at.total_files > 1 else ''}{at.rows:,} rows, {rate:,.0f} rows/s"
     return done, at.total_bytes, text
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from stream_coord.calendars import Calendar
 from stream_coord.clock import SystemTimer, Timer, format_moment
 from stream_coord.moment import Moment
+from stream_coord.render.console import has_live_view
 from stream_coord.render.text import percent, plural, printable, seconds
 
 _REFRESHES_PER_SECOND = 4
@@ -106,7 +107,7 @@ def live_view(console: Console, view: LiveView) -> Iterator[bool]:
     What the body prints meanwhile scrolls by above it. Yields whether there is a view: only a
     terminal that can move its cursor has one.
     """
-    if not console.is_terminal or console.is_dumb_terminal:
+    if not has_live_view(console):
         yield False
         return
     live = Live(

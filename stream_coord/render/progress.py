@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -54,6 +55,8 @@ def delayed_progress(console: Console, doing: str) -> Iterator[Advance]:
         TextColumn("{task.fields[text]}", markup=False),
         console=console,
         transient=True,
+        # Answers that go to a file or a pipe must not come out on the terminal.
+        redirect_stdout=sys.stdout.isatty(),
     )
     task = bar.add_task(doing, total=None, text="")
 

@@ -143,6 +143,8 @@ def copied_text(done: Copied, taken_seconds: float, *, dry_run: bool) -> Rendera
     of = f"of {plural(done.symbol_days, 'symbol-day')}"
     if dry_run:
         return Text(f"It would copy {done.copied:,} {of}; the others are equal.")
+    if done.skipped == done.symbol_days and not done.rows:
+        return Text(f"Nothing to copy: all {plural(done.symbol_days, 'symbol-day')} are equal.")
     head = Text(f"Copied {done.copied:,} {of} in {seconds(taken_seconds)}.")
     if not done.rows:
         return head

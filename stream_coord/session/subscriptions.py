@@ -43,10 +43,13 @@ class Subscriptions:
 
     Attributes:
         paced: Whether the run is paced; False: the replay and its readers go in step.
+        later: Symbols that a later session brings. Who sets a run up may subscribe to them; once
+            it has begun nobody may, since that would tell what is still to come.
     """
 
     def __init__(self, symbols: Callable[[], Sequence[str]], interval: Interval) -> None:
         self.paced = False
+        self.later: Sequence[str] = ()
         self._symbols = symbols
         self._interval = interval
         # Its lock is reentrant, because the garbage collector may close a reader at any moment,
@@ -67,7 +70,7 @@ class Subscriptions:
         """Return a subscription to one symbol's bars; see `Subscription`.
 
         Args:
-            symbol: A symbol of the current session.
+            symbol: A symbol of the current session; before a replay begins, of any of its sessions.
             interval: The base interval.
             queue_bars: How far a paced run may get ahead of a reader, in bars; at least 1.
 
@@ -76,7 +79,7 @@ class Subscriptions:
             IntervalError: `interval` is none.
         """
         symbols = self._symbols()
-        if symbol not in symbols:
+        if symbol not in symbols and symbol not in self.later:
             raise SessionStoreError(
                 f"the session has no symbol {symbol!r}{near_miss(symbol, symbols)}"
             )
@@ -95,6 +98,7 @@ class Subscriptions:
     def begin(self) -> None:
         """Note that this thread runs the replay; nobody can wait for bars in it."""
         self._replay_thread = get_ident()
+        self.later = ()
 
     def publish(self, now: int, bars: Sequence[Bar]) -> None:
         """Hand out the bars of a minute that ends; at full speed, wait until they are taken.
@@ -162,10 +166,10 @@ class Subscription:
     """One symbol's bars to come, for ``async for bar in subscription``.
 
     - An iteration begins when its first bar is asked for, and gets the bars from the replay's next
-      minute on (a replay that nobody watches takes strides of several minutes: from its next
-      stride on); those before are in the session store. Until it begins it holds nobody up. It
-      goes on over session boundaries; a session without the symbol simply brings no bars. It ends
-      when the run ends, also when the run fails.
+      minute on (at full speed a replay without subscribers takes strides of many minutes, up to
+      whole sessions: from its next stride on); those before are in the session store. Until it
+      begins it holds nobody up. It goes on over session boundaries; a session without the symbol
+      simply brings no bars. It ends when the run ends, also when the run fails.
     - A bar that was filled in or revised comes as an update, ahead of the new bar of the minute
       in which that happened. Its `end` tells: an update's lies before ``session.now``.
     - At full speed the replay stands still while the loop's body runs, so that at each new bar

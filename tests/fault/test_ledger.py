@@ -177,8 +177,11 @@ class TestReadOnly:
             begin_run(writer)
             for name in ("ledger.db", "ledger.db-wal"):
                 shutil.copy(folder / name, copy)
-        with self.read_only(copy), pytest.raises(LedgerError, match="permissions"):
-            open_ledger(URL, copy)
+        (folder / "link.db").symlink_to(copy / "ledger.db")
+        with self.read_only(copy):
+            for path in (copy / "ledger.db", folder / "link.db"):  # the log is beside the file
+                with pytest.raises(LedgerError, match="permissions"):
+                    open_ledger(f"sqlite:///{path}", folder)
         copy.chmod(0o755)
         with open_ledger(URL, copy) as ledger:
             assert len(ledger.runs()) == 2

@@ -119,6 +119,9 @@ def test_a_user_who_may_only_read_replays_and_does_not_import(
         refused = run(*IMPORT)
         assert refused.code == 1
         assert "may not do that" in refused.err
+        compacted = run("store", "compact")
+        assert compacted.code == 1
+        assert "cannot be compacted" in compacted.err
         assert "grant" in refused.err
     finally:
         postgres_server.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}", database=name)

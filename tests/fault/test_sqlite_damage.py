@@ -108,6 +108,11 @@ def test_a_file_cut_short_never_changes_what_is_read(file: Path, truth: Facts) -
         "UPDATE bar_days SET checksum = 'x' || checksum WHERE day = 1 AND series = 1",
         "DELETE FROM bar_days WHERE day = 1 AND series = 1",
         "UPDATE series SET symbol = 'AA' WHERE id = 1",
+        "UPDATE series SET symbol = CAST(x'b2' AS TEXT) WHERE id = 1",
+        "UPDATE series SET seal = NULL WHERE id = 1",
+        "UPDATE dates SET seal = CAST(x'b2' AS TEXT) WHERE day = 1",
+        "UPDATE bars SET close = NULL WHERE rowid_of",
+        "UPDATE bar_days SET checksum = CAST(x'b2' AS TEXT) WHERE day = 1 AND series = 1",
         "UPDATE series SET id = 99 WHERE id = 1",
         "DELETE FROM series WHERE id = 1",
         "UPDATE series SET last = last + 60000000 WHERE id = 1",
@@ -121,6 +126,9 @@ def test_a_row_changed_or_lost_behind_the_stores_back_is_noticed(
     """Each statement harms one row of one table; the others give it away."""
     copy = tmp_path / "bars.db"
     copy.write_bytes(file.read_bytes())
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")  # a flipped bit respects no NOT NULL
+        connection.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '')")
     with closing(sqlite3.connect(copy)) as connection, connection:
         where = f"day = 1 AND series = 1 AND start = {DAY + 875 * 60_000_000}"
         changed = connection.execute(damage.replace("rowid_of", where)).rowcount

@@ -93,8 +93,11 @@ def test_an_interrupt_ends_the_run_at_once_and_is_recorded(
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert said == b"Interrupted.\n"
-    assert newest_run(here)["status"] == "interrupted"
+    note, *rest = said.decode().splitlines()
+    assert rest == ["Interrupted."]
+    assert note.startswith("Note: stopped in session 2018-11-02 at 2018-11-02 13:31:00Z, ")
+    run = newest_run(here)
+    assert (run["status"], f"Note: {run['error']}.") == ("interrupted", note)
 
 
 def test_a_day_looks_the_same_however_far_the_run_goes_on(

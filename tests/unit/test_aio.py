@@ -252,6 +252,26 @@ def test_a_subscription_outlives_sessions_without_its_symbol(store: BarStore) ->
     assert replay.replay.bars == 36 + 33 + 12
 
 
+def test_a_symbol_that_trades_later_can_be_waited_for(store: BarStore) -> None:
+    """Once the run has begun nobody learns that way which symbols are still to come."""
+    refused: list[str] = []
+
+    class Peeking(Strategy):
+        def on_session_start(self) -> None:
+            try:
+                self.session.aio.subscribe("B")
+            except SessionStoreError as error:
+                refused.append(error.message)
+
+    universe = Universe(("A", "B"), (start(0, 0), start(1, 0)), (start(2, 0), start(2, 0)))
+    sessions = [session(0), session(1)]
+    replay = Coordinator(store, Interval(MINUTE), universe, sessions, Peeking())
+    assert replay.data.symbols == ("A",)
+    (seen,) = run(replayed_beside(replay, starts_of(replay.data.aio.subscribe("B"))))
+    assert seen == [at for at in starts("B", range(2)) if at >= start(1, 0)]
+    assert refused == ["the session has no symbol 'B'"]
+
+
 def test_what_nobody_iterates_holds_nobody_up(store: BarStore) -> None:
     async def main() -> int:
         replay = coordinator(store, range(1))
@@ -559,6 +579,33 @@ def test_cancelling_stops_the_replay_and_ends_the_iterations(
     assert not caplog.records  # of asyncio, about errors that nobody looked at
 
 
+def test_cancelling_twice_waits_for_the_thread_and_is_quiet(
+    store: BarStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    class Busy(Strategy):
+        def on_session_start(self) -> None:
+            begun.set()
+            assert over.wait(GUARD_SECONDS)
+
+    async def main() -> None:
+        running = asyncio.create_task(coordinator(store, range(1), Busy()).run_async())
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.sleep(0)
+        running.cancel()
+        over.set()
+        await asyncio.wait([running])
+        assert running.cancelled()
+        assert not [t for t in threading.enumerate() if t.name.startswith("sc-replay")]
+
+    run(main())
+    gc.collect()
+    assert not caplog.records
+
+
 def test_cancelling_stops_a_paced_replay_while_it_waits(store: BarStore) -> None:
     async def main() -> list[int]:
         replay = coordinator(store, range(1), speed=1e-6)  # the first minute takes years
@@ -575,19 +622,26 @@ def test_cancelling_stops_a_paced_replay_while_it_waits(store: BarStore) -> None
 
 
 def test_a_paced_replay_goes_on_without_its_readers(store: BarStore) -> None:
+    taken = threading.Event()
+
+    class Waiting(Strategy):
+        def on_step(self, now: int) -> None:
+            assert now == start(0, 1) or taken.wait(GUARD_SECONDS)
+
     async def main() -> tuple[list[int], int]:
-        replay = coordinator(store, range(2), speed=1e9)
+        replay = coordinator(store, range(2), Waiting(), speed=1e9)
         subscription = replay.data.aio.subscribe("A", queue_bars=3)
         running = asyncio.create_task(replay.run_async())
         seen = []
         async for bar in subscription:
             seen.append(bar.start)
+            taken.set()
             await asyncio.wait([running])  # until it is over
         return seen, subscription.dropped
 
     seen, dropped = run(main())
     published = starts("A", range(2))
-    assert seen[1:] == published[-3:]
+    assert seen == [published[0], *published[-3:]]
     assert dropped == len(published) - len(seen)
 
 
@@ -596,7 +650,7 @@ def test_a_failing_reader_stops_the_replay_of_its_group(store: BarStore) -> None
         async for _ in data.aio.subscribe("A"):
             raise LookupError("not today")
 
-    replay = coordinator(store, range(3), speed=600.0)  # has a while to go when the reader fails
+    replay = coordinator(store, range(3), speed=120.0)  # has a while to go when the reader fails
     with pytest.raises(ExceptionGroup) as caught:
         run(replayed_beside(replay, fail(replay.data)))
     assert caught.group_contains(LookupError, match="not today")

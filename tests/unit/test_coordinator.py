@@ -16,9 +16,10 @@ import pytest
 
 from stream_coord import coordinator as coordinator_module
 from stream_coord.bars import Bar, Symbol, frame_schema
-from stream_coord.calendars import Segment, Session
-from stream_coord.clock import parse_moment
+from stream_coord.calendars import Segment, Session, open_calendar
+from stream_coord.clock import FixedClock, parse_moment
 from stream_coord.compute.digest import run_digest
+from stream_coord.config import load_config
 from stream_coord.coordinator import Coordinator, ReplayedSession
 from stream_coord.errors import NoBarsError, StrategyError
 from stream_coord.interval import DAY, MINUTE, Interval
@@ -26,8 +27,10 @@ from stream_coord.loading import LoadedSession, load_session
 from stream_coord.moment import Moment
 from stream_coord.pace import Pace
 from stream_coord.planning import Universe
+from stream_coord.runs import record_replay
 from stream_coord.stores import open_store
 from stream_coord.stores.base import BarStore
+from stream_coord.stores.ledger import open_ledger
 from stream_coord.strategy import Strategy
 
 ONE_MINUTE = Interval(MINUTE)
@@ -286,6 +289,30 @@ def test_subscribers_are_told_the_pace_and_of_the_end(
         running.run()
     assert running.data.subscriptions.paced == paced
     assert closed == [True]
+
+
+def test_an_interrupt_while_the_end_is_recorded_is_recorded(
+    store: BarStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sc.toml").touch()
+    ledger = open_ledger("sqlite:///ledger.db", tmp_path, create=True)
+
+    def interrupted_once(*args: object, **result: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger, "finish_run", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        record_replay(
+            coordinator(store, range(1)),
+            ledger,
+            FixedClock(start(9, 0)),
+            load_config(tmp_path / "sc.toml"),
+            open_calendar("NYSE"),
+        )
+    (run,) = ledger.runs()
+    assert (run.status, run.digest, run.sessions) == ("interrupted", None, 1)
+    ledger.close()
 
 
 class Failing(Strategy):

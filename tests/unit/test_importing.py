@@ -493,6 +493,7 @@ def test_a_file_larger_than_memory_is_stored_date_by_date(place: Place) -> None:
         (str(path), row) for row in (8, 9, 10)
     ]
     assert place.ledger.revisions()["path"].to_list() == [str(path)] * 3
+    assert [(each.path, each.row) for each in summary.examples] == [(str(path), 8), (str(path), 9)]
 
 
 @pytest.mark.usefixtures("little_memory")

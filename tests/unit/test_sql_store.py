@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -183,6 +185,15 @@ def test_store_and_ledger_share_a_database_of_postgresql(
         use()
 
 
+def test_a_sqlite_file_is_not_both_store_and_ledger(tmp_path: Path) -> None:
+    open_ledger("sqlite:///both.db", tmp_path, create=True).close()
+    before = (tmp_path / "both.db").read_bytes()
+    for create in (False, True):
+        with pytest.raises(StoreError, match="is no bar store: it is a ledger"):
+            open_store("sqlite:///both.db", tmp_path, create=create)
+    assert (tmp_path / "both.db").read_bytes() == before
+
+
 def test_stores_made_at_once_are_one_store(url: str, tmp_path: Path) -> None:
     failed: list[BaseException] = []
     gate = threading.Barrier(4)
@@ -215,6 +226,31 @@ def test_a_reader_sees_one_state_and_waits_for_no_writer(store: BarStore, url: s
     assert store.read(MINUTE, None, 0, 9 * DAY)["close"].to_list() == [2.75]
 
 
+def test_a_reader_waits_for_a_process_that_has_the_file_to_itself(tmp_path: Path) -> None:
+    """As whoever closes it last has it, while the log goes into the file."""
+    with closing(open_store("sqlite:///bars.db", tmp_path, create=True)) as store:
+        store.write(MINUTE, frame(("SPY", DAY)))
+        script = (
+            "import sqlite3, sys\n"
+            "held = sqlite3.connect(sys.argv[1])\n"
+            "held.execute('PRAGMA locking_mode = EXCLUSIVE')\n"
+            "held.execute('BEGIN IMMEDIATE')\n"
+            "print('held', flush=True)\n"
+            "sys.stdin.read()\n"
+        )
+        command = [sys.executable, "-c", script, str(tmp_path / "bars.db")]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as holder:
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            release = threading.Timer(1.2, holder.stdin.close)  # busy for more than one wait
+            release.start()
+            assert store.read(MINUTE, None, 0, 9 * DAY)["close"].to_list() == [2.5]
+            release.join()
+
+
 def test_compaction_keeps_bars_and_versions(store: BarStore) -> None:
     keys = [
         (f"S{symbol}", DAY + minute * 60_000_000) for symbol in range(9) for minute in range(99)
@@ -240,6 +276,7 @@ def test_compaction_keeps_bars_and_versions(store: BarStore) -> None:
         ("duckdb:///secret", "no store is of the kind 'duckdb:'"),
         ("sqlite://", "does not name just a file"),
         ("sqlite:///:memory:", "does not name just a file"),
+        ("sqlite:///bars?secret.db", "does not name just a file"),
         ("postgresql+psycopg://user:secret@host", "does not name a database"),
     ],
 )
@@ -259,6 +296,12 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="is no SQLite database"):
             open_store("sqlite:///bars.db", tmp_path, create=create)
     assert (tmp_path / "bars.db").read_text() == "symbol,time\n" * 99
+
+
+def test_a_name_with_a_nul_is_not_cut_short(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds a NUL"):
+        open_store("sqlite:///bars%00.db", tmp_path, create=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

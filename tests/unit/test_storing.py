@@ -219,10 +219,17 @@ def test_a_copy_is_a_merge_that_says_what_it_changed(source: BarStore, make: Mak
 
 def test_a_choice_of_symbols_and_dates(source: BarStore, make: Make) -> None:
     target = make("target")
-    done = copy_store(source, target, CopyChoice(["B", "NONE"], SATURDAY, SUNDAY))
+    done = copy_store(source, target, CopyChoice(["B"], SATURDAY, SUNDAY))
     assert counts(done) == (1, 1, 0, 2, 2, 0, 0)
     sunday = MIDNIGHT + 2 * DAY
     assert set(contents(target)) == {("B", sunday), ("B", sunday + 60_000_000)}
+
+
+def test_a_symbol_that_the_source_has_not_is_refused(source: BarStore, make: Make) -> None:
+    target = make("target")
+    with pytest.raises(UsageError, match="holds no bars of NONE, b"):
+        copy_store(source, target, CopyChoice(["A", "NONE", "b"]))
+    assert contents(target) == {}
 
 
 def test_an_empty_range_is_refused() -> None:

@@ -38,7 +38,11 @@ def parse_address(url: str, subject: Subject) -> URL:
         raise ConfigError(f"{place} cannot be of the kind {kind!r}{close}", _HINT)
     if kind != "sqlite":
         _check_server(url, parsed, place)
-    elif parsed.database in {None, "", ":memory:"} or parsed.host or parsed.query:
+    elif (
+        parsed.database in {None, "", ":memory:"}
+        or parsed.host
+        or "?" in url  # make_url drops options without a value, and would name another file
+    ):
         raise ConfigError(f"{place} does not name just a file", _HINT)
     return parsed.set(drivername=_KINDS[kind])
 

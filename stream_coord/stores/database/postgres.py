@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -80,6 +81,9 @@ _TEXTS = {
     "resolve host|translate host|not known|name resolution": Reason(
         "cannot be opened: its host is unknown", "Correct {url}."
     ),
+    "invalid response to SSL": Reason(
+        "cannot be opened: what answers there is no PostgreSQL server", "Correct {url}."
+    ),
     "No route to host|unreachable": Reason(
         "cannot be opened: no way leads to its host", "Look at the network, or correct {url}."
     ),
@@ -153,6 +157,8 @@ def postgres_engine(address: sa.URL, place: str) -> sa.Engine:
         )
     except (sa.exc.ArgumentError, ValueError):
         raise ConfigError(f"{place} has options that contradict each other") from None
+    # What the pool has to say of a connection that is gone, the error says in its own words.
+    logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     sa.event.listen(engine, "begin", _begin)
     return engine
 

@@ -139,7 +139,8 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         # WAL keeps two files beside this one, and in a read-only folder nobody can make them.
         # `immutable` does without, but would not see the commits that a -wal file holds.
-        wal = path.with_name(f"{path.name}-wal")
+        file = path.resolve()  # a link may be elsewhere
+        wal = file.with_name(f"{file.name}-wal")
         if _code(error) not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN} or wal.exists():
             raise
     return _open(path, "ro&immutable=1")

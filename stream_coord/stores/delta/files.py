@@ -324,8 +324,12 @@ def _write_local(target: Path, content: memoryview) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-    for directory in target.parents[: 3 if new_directory else 1]:
-        sync_path(directory)
+    try:
+        for directory in target.parents[: 3 if new_directory else 1]:
+            sync_path(directory)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _write_parquet(bars: pl.DataFrame, metadata: dict[str, str], target: BinaryIO | str) -> None:

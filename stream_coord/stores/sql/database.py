@@ -49,6 +49,11 @@ class BarDatabase(Protocol):
         """Its address without secrets."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether other parts, such as a ledger, may be kept in it too."""
+        ...
+
     def exists(self) -> bool:
         """Return whether there is a database at all."""
         ...

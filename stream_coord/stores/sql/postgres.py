@@ -61,6 +61,11 @@ class PostgresDatabase:
         """The database's address, without the password."""
         return self._database.url
 
+    @property
+    def shared(self) -> bool:
+        """Whether a ledger may be here too: it may."""
+        return True
+
     def exists(self) -> bool:
         """Return True: a server that has no such database says so when it is asked."""
         return True
@@ -85,11 +90,26 @@ class PostgresDatabase:
 
     def compact(self) -> None:
         """Give the room of replaced rows back to the tables, and look at their statistics."""
+        warnings: list[str] = []  # a table that its user may not vacuum is skipped, with a warning
+
+        def heed(notice: psycopg.errors.Diagnostic) -> None:
+            if notice.severity_nonlocalized == "WARNING":
+                warnings.append(str(notice.message_primary))
+
         with self._database.errors():
             engine = self._database.engine.execution_options(isolation_level="AUTOCOMMIT")
             with engine.connect() as connection:
-                names = ", ".join(table.name for table in TABLES)
-                connection.exec_driver_sql(f"VACUUM (ANALYZE) {names}")
+                driver = _driver(connection)
+                driver.add_notice_handler(heed)
+                driver.execute(
+                    f"VACUUM (ANALYZE) {', '.join(table.name for table in TABLES)}".encode()
+                )
+                driver.remove_notice_handler(heed)
+        if warnings:
+            raise StoreError(
+                f"the store {self.url} cannot be compacted: {warnings[0]}",
+                "Let the owner of its tables do it.",
+            )
 
     @property
     def bytes(self) -> int:
@@ -110,10 +130,7 @@ class PostgresTransaction:
     """A `BarTransaction` on a connection of SQLAlchemy's."""
 
     def __init__(self, connection: sa.Connection) -> None:
-        driver: psycopg.Connection[tuple[object, ...]] | None
-        driver = connection.connection.driver_connection
-        assert driver is not None  # noqa: S101 -- the connection is open
-        self._driver = driver
+        self._driver = _driver(connection)
 
     def read(self, query: Query, *parameters: Parameter) -> pl.DataFrame:
         """Return a query's rows; see `BarTransaction.read`."""
@@ -169,10 +186,11 @@ class PostgresTransaction:
         whole = f"SELECT {', '.join(strung)} FROM ({sql}) AS found"  # noqa: S608 -- our own names
         with self._driver.cursor(binary=True) as cursor:
             row = cursor.execute(whole.encode(), parameters).fetchone() or ()
+        contents = [each if isinstance(each, bytes) else b"" for each in row]  # null: no rows
         return pl.DataFrame(
             {
-                name: np.frombuffer(content or b"", _NUMBERS[kind]).astype(_NATIVE[kind])
-                for (name, kind), content in zip(columns.items(), row, strict=True)
+                name: np.frombuffer(content, _NUMBERS[kind]).astype(_NATIVE[kind])
+                for (name, kind), content in zip(columns.items(), contents, strict=True)
             },
             schema=Query("", columns).schema(),
         )
@@ -192,6 +210,15 @@ class PostgresTransaction:
             for part in rows.iter_slices(100_000):
                 copy.write(_packed(part, table.columns).tobytes())
             copy.write(_END)
+
+
+def _driver(connection: sa.Connection) -> psycopg.Connection[tuple[object, ...]]:
+    from psycopg import Connection
+
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, Connection):
+        raise StoreError("the connection to PostgreSQL is closed")
+    return driver
 
 
 def _layout(columns: Mapping[str, Kind]) -> np.dtype[np.void]:

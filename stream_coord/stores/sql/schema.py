@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from stream_coord.errors import StoreError, StoreMissingError
 from stream_coord.stores.sql.database import BarDatabase, BarTransaction
-from stream_coord.stores.sql.tables import PART, READ_VERSION, SCHEMA_VERSION, TABLES, Table
+from stream_coord.stores.sql.tables import PART, READ_VERSIONS, SCHEMA_VERSION, TABLES, Table
 
 VERSION = 1
 """The version of the tables that this program reads and writes."""
@@ -33,7 +33,7 @@ def prepare(database: BarDatabase, *, create: bool) -> None:
     found = None
     if database.exists():
         with database.reading() as transaction:
-            found = _version(transaction, database.url)
+            found = _version(transaction, database)
     if found == VERSION:
         return
     if found is None and not create:
@@ -43,7 +43,7 @@ def prepare(database: BarDatabase, *, create: bool) -> None:
         )
     with database.writing(create=True) as transaction:
         # Again, under the write lock: another process may have been quicker.
-        found = _version(transaction, database.url)
+        found = _version(transaction, database)
         if found != VERSION:
             _bring_up_to_date(transaction, found)
 
@@ -62,26 +62,31 @@ def _bring_up_to_date(transaction: BarTransaction, found: int | None) -> None:
     transaction.put(SCHEMA_VERSION, pl.DataFrame({"part": [PART], "version": [VERSION]}))
 
 
-def _version(transaction: BarTransaction, url: str) -> int | None:
+def _version(transaction: BarTransaction, database: BarDatabase) -> int | None:
     """Return the version of our tables, None where nothing of a bar store is there.
 
     Raises:
         StoreError: they are newer than this program, or somebody else's.
     """
-    there = transaction.tables()
+    url, there = database.url, transaction.tables()
     taken = sorted(there.keys() & {table.name for table in TABLES})
-    versions: list[int] = []
+    versions: dict[str, int] = {}
     if SCHEMA_VERSION.name in there:
         _check_columns(there, SCHEMA_VERSION, url)
-        versions = transaction.read(READ_VERSION, PART)["version"].to_list()
-    if not versions:
+        versions = dict(transaction.read(READ_VERSIONS).rows())
+    if not database.shared and versions.keys() - {PART}:
+        raise StoreError(
+            f"{url} is no bar store: it is a {', '.join(sorted(versions.keys() - {PART}))}",
+            "A SQLite file cannot be both; name another file.",
+        )
+    version = versions.get(PART)
+    if version is None:
         if taken:
             raise StoreError(
                 f"{url} is no bar store: it holds tables of another program ({', '.join(taken)})",
                 _OTHER_DATABASE,
             )
         return None
-    [version] = versions
     if version > VERSION or not MIGRATIONS.keys() >= set(range(version, VERSION)):
         raise StoreError(
             f"the store {url} has schema version {version}; this program knows {VERSION}",

@@ -27,6 +27,7 @@ WAITS = 120
 gets to see Ctrl-C only between them."""
 
 _BUSY = "database is locked"
+_CLOSED = ("readonly database", "unable to open database")
 _COLUMNS = Query(
     "SELECT t.name, c.name AS column FROM sqlite_master t CROSS JOIN pragma_table_info(t.name) c "
     "WHERE t.type IN ('table', 'view')",
@@ -49,10 +50,10 @@ _REASONS: dict[str, tuple[type[StoreError], str, str]] = {
     "is full": (StoreError, "cannot be written: the disk is full", "Make room and run it again."),
     "malformed": (StoreCorruptError, "is damaged", _RESTORE),
     "ype mismatch": (StoreCorruptError, "is damaged: a value has another type", _RESTORE),
-    "failed to open": (
+    "to open": (  # it failed, or was unable
         StoreError,
         "cannot be opened",
-        "Look at the permissions of the file and of its folder.",
+        "Look at the permissions of the file and of its folder; a copy of both may open.",
     ),
 }
 
@@ -72,8 +73,15 @@ class SqliteDatabase:
         """The file's address."""
         return f"sqlite:///{self._path}"
 
+    @property
+    def shared(self) -> bool:
+        """Whether a ledger may be here too: no, its library is the other copy of SQLite."""
+        return False
+
     def exists(self) -> bool:
         """Return whether there is a file."""
+        if "\0" in str(self._path):  # SQLite would take what is before it for the name
+            raise StoreError(f"the store {self.url!r} cannot be opened: its name holds a NUL")
         try:
             if self._path.is_dir():
                 raise StoreError(f"{self._path} is a folder", "Name a file in [store] url.")
@@ -84,9 +92,8 @@ class SqliteDatabase:
     @contextmanager
     def reading(self) -> Iterator[SqliteTransaction]:
         """Give a transaction that sees one state; see `BarDatabase.reading`."""
-        with self._connection("rw") as transaction:
-            transaction.execute("BEGIN")
-            yield transaction
+        with ExitStack() as stack:
+            yield self._begin_reading(stack)
 
     @contextmanager
     def writing(self, *, create: bool = False) -> Iterator[SqliteTransaction]:
@@ -128,6 +135,24 @@ class SqliteDatabase:
     def close(self) -> None:
         """Do nothing: no connection outlives its transaction."""
 
+    def _begin_reading(self, stack: ExitStack) -> SqliteTransaction:
+        try:
+            with ExitStack() as attempt:
+                transaction = attempt.enter_context(self._connection("rw"))
+                transaction.begin_reading()
+                stack.push(attempt.pop_all())
+                return transaction
+        except StoreError as error:
+            # WAL keeps two files beside this one, and in a read-only folder nobody can make them.
+            # `immutable` does without, but would not see the commits that a -wal file holds.
+            file = self._path.resolve()  # a link may be elsewhere
+            wal = file.with_name(f"{file.name}-wal")
+            if not any(said in str(error.__cause__) for said in _CLOSED) or wal.exists():
+                raise
+        transaction = stack.enter_context(self._connection("ro&immutable=1"))
+        transaction.begin_reading()
+        return transaction
+
     @contextmanager
     def _connection(self, mode: str) -> Iterator[SqliteTransaction]:
         import adbc_driver_manager as adbc
@@ -167,7 +192,8 @@ class SqliteTransaction:
             frame = pl.DataFrame(run.execute_query()[0])
             if frame.is_empty():  # SQLite knows the types of values, not of columns
                 return pl.DataFrame(schema=schema)
-            if dict(frame.schema) != schema:
+            frame = _sound_texts(frame)
+            if dict(frame.schema) != schema or any(frame.null_count().row(0)):
                 raise pl.exceptions.SchemaError(f"type mismatch: {frame.schema}")
             return frame
 
@@ -190,6 +216,15 @@ class SqliteTransaction:
         """Make a table; its rows lie in the order of its key."""
         self.execute(table.ddl(" WITHOUT ROWID"))
 
+    def begin_reading(self) -> None:
+        """Begin a transaction, and see the state of this moment.
+
+        The first read is what takes a lock. It waits for a process that has the file to itself, as
+        the last one to close it has until the log is in the file and on the disk.
+        """
+        self.execute("BEGIN")
+        self.execute("SELECT count(*) FROM sqlite_master")
+
     def execute(self, sql: str) -> None:
         """Execute a statement as soon as no other process is in its way."""
         import adbc_driver_manager as adbc
@@ -210,6 +245,21 @@ class SqliteTransaction:
         with AdbcStatement(self._connection) as statement:
             statement.set_sql_query(sql)
             yield statement
+
+
+def _sound_texts(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame with texts that are UTF-8: of others polars makes a panic, later.
+
+    A text that is none, or null, is damaged: another one in its place is as wrong.
+    """
+    import polars as pl
+
+    content = frame.select(pl.col(pl.String).cast(pl.Binary).fill_null(b""))
+    try:
+        return frame.with_columns(content.cast(pl.String))
+    except pl.exceptions.ComputeError:
+        decoded = [[each.decode(errors="replace") for each in column] for column in content]
+        return frame.with_columns(map(pl.Series, content.columns, decoded))
 
 
 @contextmanager

@@ -108,7 +108,7 @@ DATES = Table(
 TABLES = (SERIES, DATES, BAR_DAYS, BARS)
 
 SCHEMA_VERSION = Table("schema_version", {"part": "text", "version": "integer"}, ("part",))
-READ_VERSION = Query("SELECT version FROM schema_version WHERE part = ?", {"version": "integer"})
+READ_VERSIONS = Query("SELECT part, version FROM schema_version", SCHEMA_VERSION.columns)
 
 READ_SERIES = Query(
     "SELECT id, interval, symbol, days, rows, first, last, seal FROM series ORDER BY id",
