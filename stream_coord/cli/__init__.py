@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from time import perf_counter
 
@@ -10,6 +11,8 @@ from time import perf_counter
 def main() -> None:
     """Run `sc` with the arguments of the process."""
     begun = perf_counter()
+    # Whoever ends us (cron, systemd, a shutdown) gets what Ctrl-C gets: a tidy end, on record.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _open_streams()
         from stream_coord.cli.app import build_app

@@ -74,8 +74,9 @@ def test_a_strategy_that_raises_ends_the_run_with_session_minute_and_symbol(
     assert "no [bold] luck" in run["error"]
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_run_at_once_and_is_recorded(
-    here: Callable[..., Any], demo: Path
+    here: Callable[..., Any], demo: Path, sent: signal.Signals
 ) -> None:
     (demo / "endless.py").write_text(
         "from stream_coord.strategy import Strategy\n"
@@ -90,7 +91,7 @@ def test_an_interrupt_ends_the_run_at_once_and_is_recorded(
     ) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"running\n"
-        running.send_signal(signal.SIGINT)
+        running.send_signal(sent)
         _, said = running.communicate(timeout=60)
     assert running.returncode == 130
     note, *rest = said.decode().splitlines()
