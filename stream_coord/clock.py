@@ -102,6 +102,20 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def day_number(day: date) -> int:
+    """Return a date as a number of days since 1970-01-01.
+
+    >>> day_number(date(2018, 11, 2))
+    17837
+    """
+    return day.toordinal() - _EPOCH.toordinal()
+
+
+def day_of_number(number: int) -> date:
+    """Return the date that is so many days after 1970-01-01."""
+    return date.fromordinal(_EPOCH.toordinal() + number)
+
+
 def parse_date(text: str) -> date:
     """Read ``YYYY-MM-DD``.
 

@@ -9,11 +9,12 @@ from time import perf_counter
 import msgspec
 import numpy as np
 
+from stream_coord.ahead import one_ahead
 from stream_coord.calendars import Session
 from stream_coord.compute.digest import run_digest
 from stream_coord.errors import NoBarsError, StrategyError
 from stream_coord.interval import Interval
-from stream_coord.loading import LoadedSession, load_session, one_ahead
+from stream_coord.loading import LoadedSession, load_session
 from stream_coord.moment import Moment, Running
 from stream_coord.pace import Pace
 from stream_coord.planning import Universe
@@ -172,7 +173,7 @@ class Coordinator:
     def _run_sessions(self, on_session: Callable[[ReplayedSession], None]) -> None:
         timings = self.replay.timings
         ended = 0.0
-        for loaded in one_ahead(self._sessions, self._load):
+        for loaded in one_ahead(self._load(session) for session in self._sessions):
             started, waited = perf_counter(), self._pace.waited_seconds
             timings["roll"] += started - ended if ended else 0.0
             timings["startup"] = timings["startup"] or started - self._begun

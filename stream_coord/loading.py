@@ -1,11 +1,10 @@
-"""Bars from the store into blocks, the next session while the current one streams."""
+"""Bars from the store into blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Thread
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from stream_coord.calendars import Session
 from stream_coord.interval import Interval
@@ -14,9 +13,6 @@ from stream_coord.stores.base import BarStore
 
 if TYPE_CHECKING:
     import polars as pl
-
-_Item = TypeVar("_Item")
-_Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True)
@@ -60,45 +56,3 @@ def data_version(versions: pl.DataFrame) -> str:
     rows = versions["date", "symbol", "checksum"].rows()
     text = "".join(f"{day} {symbol} {checksum}\n" for day, symbol, checksum in rows)
     return xxh3_128_hexdigest(text.encode())
-
-
-def one_ahead(items: Sequence[_Item], load: Callable[[_Item], _Loaded]) -> Iterator[_Loaded]:
-    """Yield ``load(item)`` for each item, loading the next in the background.
-
-    One item is loaded ahead and no more, so that two exist at a time if the caller lets go of one
-    before it asks for the next. What `load` raises is raised here, in its turn.
-    """
-    ahead = _Ahead(load, items[0]) if items else None
-    for following in [*items[1:], None]:
-        if ahead is None:
-            return
-        loaded = ahead.result()
-        ahead = None if following is None else _Ahead(load, following)
-        yield loaded
-        del loaded
-
-
-class _Ahead(Generic[_Item, _Loaded]):
-    """A call under way in a thread.
-
-    The program waits for it before it ends, however it ends: native code that still ran while the
-    interpreter goes away would crash it.
-    """
-
-    def __init__(self, load: Callable[[_Item], _Loaded], item: _Item) -> None:
-        self._outcome: list[_Loaded] = []
-        self._error: BaseException | None = None
-        self._thread = Thread(target=self._run, args=(load, item), name="sc-ahead")
-        self._thread.start()
-
-    def _run(self, load: Callable[[_Item], _Loaded], item: _Item) -> None:
-        try:
-            self._outcome.append(load(item))
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
-            self._error = error
-
-    def result(self) -> _Loaded:
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._outcome.pop()

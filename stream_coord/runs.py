@@ -7,13 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from stream_coord import __version__
+from stream_coord.ahead import one_ahead
 from stream_coord.calendars import Calendar, Session
 from stream_coord.clock import Clock, format_moment
 from stream_coord.config import Config
 from stream_coord.coordinator import Coordinator, Replay, ReplayedSession
 from stream_coord.errors import LedgerError, StreamCoordError
 from stream_coord.interval import Interval
-from stream_coord.loading import LoadedSession, load_session, one_ahead
+from stream_coord.loading import LoadedSession, load_session
 from stream_coord.planning import Universe
 from stream_coord.session.quality import SessionQuality, measure_session
 from stream_coord.stores.base import BarStore
@@ -136,6 +137,6 @@ def measure_store(
     def load(session: Session) -> LoadedSession:
         return load_session(store, interval, universe.symbols_in(session), session)
 
-    for loaded in one_ahead(sessions, load):
+    for loaded in one_ahead(load(session) for session in sessions):
         expected = universe.expected_in(loaded.session)
         yield measure_session(loaded.block, loaded.session, expected)

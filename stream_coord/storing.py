@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from stream_coord.clock import day_number
 from stream_coord.config.files import current_folder
 from stream_coord.config.masking import MaskedText, expand, mask_secrets, shown_form
 from stream_coord.errors import (
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 SLICE_ROWS = 500_000
 """Rows that are read, or written, at a time; more only where one symbol has more on one date."""
 
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
 _DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
 
 Progress = Callable[[int, int, str], None]
@@ -198,7 +198,7 @@ def read_narrowing(
     store: BarStore, interval: Interval, day: date, symbols: Sequence[str]
 ) -> Iterator[VersionedBars | Damage]:
     """Yield the bars of some symbols on a date; by halves where they cannot be read at once."""
-    start = (day.toordinal() - _EPOCH_DAY) * DAY
+    start = day_number(day) * DAY
     try:
         yield store.read_versioned(interval, symbols, start, start + DAY)
         return

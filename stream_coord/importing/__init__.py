@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stream_coord.ahead import one_ahead
 from stream_coord.bars import COLUMNS
 from stream_coord.errors import InputFileError, LedgerError
-from stream_coord.importing.ahead import one_ahead
 from stream_coord.importing.batch import Batch, Commit, Piece, judge_rows
 from stream_coord.importing.results import (
     FailedFile,

@@ -12,12 +12,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from stream_coord.ahead import one_ahead
 from stream_coord.bars import frame_schema
 from stream_coord.calendars import Segment, Session
 from stream_coord.clock import from_micros, parse_moment
 from stream_coord.errors import StoreCorruptError
 from stream_coord.interval import MINUTE, Interval
-from stream_coord.loading import data_version, load_session, one_ahead
+from stream_coord.loading import data_version, load_session
 from stream_coord.stores import open_store
 
 ONE_MINUTE = Interval(MINUTE)
@@ -46,9 +47,9 @@ def _no_thread_is_left() -> Iterator[None]:
 
 class TestOneAhead:
     def test_all_come_in_their_order(self) -> None:
-        assert list(one_ahead([3, 1, 2], lambda n: n * 10)) == [30, 10, 20]
-        assert list(one_ahead((7,), str)) == ["7"]
-        assert list(one_ahead([], str)) == []
+        assert list(one_ahead(n * 10 for n in [3, 1, 2])) == [30, 10, 20]
+        assert list(one_ahead(str(n) for n in (7,))) == ["7"]
+        assert list(one_ahead(str(n) for n in range(0))) == []
 
     def test_the_next_is_loaded_meanwhile_and_not_the_one_after(self) -> None:
         loaded = [threading.Event() for _ in range(5)]
@@ -60,7 +61,7 @@ class TestOneAhead:
             loaded[number].set()
             return thing
 
-        things = one_ahead(range(5), load)
+        things = one_ahead(load(n) for n in range(5))
         for number in range(5):
             thing = next(things)
             assert thing.number == number
@@ -74,7 +75,7 @@ class TestOneAhead:
             del thing
 
     def test_it_is_loaded_by_another_thread(self) -> None:
-        loaders = list(one_ahead([1, 2], lambda _: threading.current_thread()))
+        loaders = list(one_ahead(threading.current_thread() for _ in range(2)))
         assert threading.main_thread() not in loaders
 
     @pytest.mark.parametrize("error", [ValueError("bad bytes"), KeyboardInterrupt()])
@@ -84,7 +85,7 @@ class TestOneAhead:
                 raise error
             return number
 
-        things = one_ahead([0, 1, 2], load)
+        things = one_ahead(load(n) for n in range(3))
         assert next(things) == 0
         with pytest.raises(type(error)) as caught:
             next(things)
@@ -98,7 +99,7 @@ class TestOneAhead:
             seen.append(number)
             return number
 
-        for _ in one_ahead(range(9), load):
+        for _ in one_ahead(load(n) for n in range(9)):
             break
         for thread in background_threads():
             thread.join(PATIENCE_SECONDS)
@@ -161,8 +162,6 @@ class TestLoadSession:
         store.write(ONE_MINUTE, frame(("A", 0, 1.0)))
         (path,) = (tmp_path / "bars").rglob("*.parquet")
         path.write_bytes(path.read_bytes()[:-20])
-        things = one_ahead(
-            [OVER_MIDNIGHT], lambda day: load_session(store, ONE_MINUTE, ("A",), day)
-        )
+        things = one_ahead(load_session(store, ONE_MINUTE, ("A",), OVER_MIDNIGHT) for _ in range(1))
         with pytest.raises(StoreCorruptError):
             next(things)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from stream_coord.clock import Clock, SystemClock
+from stream_coord.clock import Clock, SystemClock, day_number
 from stream_coord.interval import DAY, Interval
 from stream_coord.stores.base import RETAIN_HOURS, Compaction, VersionedBars, WriteOutcome
 from stream_coord.stores.delta.commits import Day, DayChange, commit_days
@@ -32,8 +32,6 @@ from stream_coord.stores.merge import (
 
 if TYPE_CHECKING:
     import polars as pl
-
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,4 +231,4 @@ def _versions(groups: pl.DataFrame) -> pl.DataFrame:
 
 
 def _day_start(day: date) -> int:
-    return (day.toordinal() - _EPOCH_DAY) * DAY
+    return day_number(day) * DAY

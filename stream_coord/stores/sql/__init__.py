@@ -8,6 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from stream_coord.bars import COLUMNS, empty_frame
+from stream_coord.clock import day_number, day_of_number
 from stream_coord.errors import StoreCorruptError
 from stream_coord.interval import DAY, Interval
 from stream_coord.stores.base import RETAIN_HOURS, Compaction, VersionedBars, WriteOutcome
@@ -26,8 +27,6 @@ from stream_coord.stores.sql.tables import (
 
 if TYPE_CHECKING:
     import polars as pl
-
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 
 class SqlStore:
@@ -121,7 +120,7 @@ class SqlStore:
         with self._database.reading() as transaction:
             catalogue = self._catalogue(transaction)
             asked = catalogue.of(str(interval), symbols)
-            start, end = _number(first) * DAY, (_number(last) + 1) * DAY
+            start, end = day_number(first) * DAY, (day_number(last) + 1) * DAY
             days = catalogue.days(str(interval), start, end)
             groups = _read_groups(transaction, asked, days)
         if symbols is None:
@@ -132,7 +131,7 @@ class SqlStore:
         """Return the UTC dates that hold bars, ascending."""
         with self._database.reading() as transaction:
             numbers = self._catalogue(transaction).days(str(interval), -(2**62), 2**62)
-        return list(map(_date, numbers))
+        return list(map(day_of_number, numbers))
 
     def spans(self, interval: Interval) -> pl.DataFrame:
         """Return each symbol's stored extent; see `BarStore.spans`."""
@@ -204,9 +203,9 @@ class SqlStore:
                 try:
                     transaction.read(READ_BARS, [id_], [day])
                 except StoreCorruptError as error:
+                    whose = f"{symbol} on {day_of_number(day)}"
                     raise StoreCorruptError(
-                        f"stored bars of {symbol} on {_date(day)} cannot be read: {error.message}",
-                        error.hint,
+                        f"stored bars of {whose} cannot be read: {error.message}", error.hint
                     ) from damage
             raise
 
@@ -263,11 +262,3 @@ def _groups(dated: pl.DataFrame) -> pl.DataFrame:
 
 def _versions(groups: pl.DataFrame) -> pl.DataFrame:
     return groups.sort("date", "symbol")
-
-
-def _date(number: int) -> date:
-    return date.fromordinal(_EPOCH_DAY + number)
-
-
-def _number(day: date) -> int:
-    return day.toordinal() - _EPOCH_DAY
