@@ -58,6 +58,13 @@ class GapRow:
         end: UTC microseconds at which the last such minute ends (exclusive).
         minutes: Grid minutes in it; less than ``end - start`` where it spans a break.
         state: ``missing``, ``no_trade``, ``filled`` or ``unresolved``.
+        kind: ``minutes``; ``session`` where it is a symbol's whole session; ``before_first`` where
+            it ends before the symbol's first stored bar begins.
+        source: The identity of the source that filled it.
+        tries: How often it was asked for in vain because a source failed.
+        last_try: When it was asked for last, UTC microseconds; None for never.
+        asked: The identities of the sources that were asked.
+        empty: The identities of those that have confirmed that they have no bar.
     """
 
     symbol: str
@@ -66,6 +73,12 @@ class GapRow:
     end: int
     minutes: int
     state: str
+    kind: str = "minutes"
+    source: str | None = None
+    tries: int = 0
+    last_try: int | None = None
+    asked: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
 
 def _percent(part: int, whole: int) -> float | None:

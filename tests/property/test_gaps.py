@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stream_coord.bars import FILLED, SYNTHETIC
 from stream_coord.calendars import Kind, Segment, Session
 from stream_coord.clock import parse_moment
-from stream_coord.compute.gaps import gap_runs
+from stream_coord.compute.gaps import ATTRIBUTES, GapCells, gap_ranges, gap_rows, gap_runs
 from stream_coord.interval import MINUTE, Interval
 from stream_coord.session.block import Block
 from stream_coord.session.quality import measure_session
@@ -65,6 +65,84 @@ def test_one_row_of_expectations_counts_for_all_symbols(data: st.DataObject, slo
     assert [array.tolist() for array in (one.rows, one.first, one.stop)] == [
         array.tolist() for array in (all_.rows, all_.first, all_.stop)
     ]
+
+
+NAMES = ("a", "b", "c")
+Known = tuple[int, ...]  # one value of each of ATTRIBUTES
+SLOTS = 8
+
+
+KNOWN: list[Known] = [
+    (0, 0, 0, -1, 0, 0),  # and one that differs in each attribute:
+    (3, 0, 0, -1, 0, 0),
+    (0, 4, 0, -1, 0, 0),
+    (0, 0, 9, -1, 0, 0),
+    (0, 0, 0, 2, 0, 0),
+    (0, 0, 0, -1, 6, 0),
+    (0, 0, 0, -1, 0, 5),
+]
+
+
+@st.composite
+def cells(draw: st.DrawFn) -> tuple[GapCells, dict[tuple[int, int], Known]]:
+    """Draw cells of two symbols, as arrays and as a table."""
+    found = GapCells.of(as_array(draw(masks(2, SLOTS)), 2, SLOTS), np.ones(2, np.bool_), NAMES)
+    keys = list(zip(found.rows.tolist(), found.slots.tolist(), strict=True))
+    table = {key: draw(st.sampled_from(KNOWN)) for key in keys}
+    for number, name in enumerate(ATTRIBUTES):
+        getattr(found, name)[:] = [known[number] for known in table.values()]
+    return found, table
+
+
+def table_of(found: GapCells) -> dict[tuple[int, int], Known]:
+    columns = zip(*(getattr(found, name).tolist() for name in ATTRIBUTES), strict=True)
+    keys = zip(found.rows.tolist(), found.slots.tolist(), strict=True)
+    return dict(zip(keys, columns, strict=True))
+
+
+@given(cells())
+def test_runs_of_cells_are_maximal_and_lose_nothing(
+    drawn: tuple[GapCells, dict[tuple[int, int], Known]],
+) -> None:
+    found, table = drawn
+    runs: list[tuple[int, int, int, Known]] = []
+    for (row, slot), known in table.items():
+        if runs and runs[-1][0] == row and runs[-1][2] == slot and runs[-1][3] == known:
+            runs[-1] = (row, runs[-1][1], slot + 1, known)
+        else:
+            runs.append((row, slot, slot + 1, known))
+    made = found.runs()
+    names = ("rows", "first", "stop", *ATTRIBUTES)
+    columns = [getattr(made, name).tolist() for name in names]
+    assert list(zip(*columns, strict=True)) == [
+        (row, first, stop, *known) for row, first, stop, known in runs
+    ]
+
+
+@given(cells(), cells())
+def test_what_is_known_of_ranges_becomes_known_of_their_cells(
+    drawn: tuple[GapCells, dict[tuple[int, int], Known]],
+    other: tuple[GapCells, dict[tuple[int, int], Known]],
+) -> None:
+    """Where a cell is in no range, it stays as it is."""
+    found, table = drawn
+    remembered, known = other
+    found.apply_ranges(remembered.runs())
+    assert table_of(found) == {key: known.get(key, table[key]) for key in table}
+
+
+@given(cells(), st.lists(st.integers(1, 3), min_size=SLOTS, max_size=SLOTS))
+def test_rows_for_people_can_be_read_back(
+    drawn: tuple[GapCells, dict[tuple[int, int], Known]], pauses: list[int]
+) -> None:
+    found, table = drawn
+    starts = OPEN + MINUTE * np.cumsum(pauses)
+    rows = list(gap_rows(found.runs(), ("A", "B"), "2018-11-23", starts, MINUTE, NAMES))
+    assert sum(row.minutes for row in rows) == len(table)
+    for name in ATTRIBUTES:
+        getattr(found, name)[:] = 0
+    found.apply_ranges(gap_ranges(rows, {"A": 0, "B": 1}, starts, NAMES))
+    assert table_of(found) == table
 
 
 @st.composite
