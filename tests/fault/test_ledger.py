@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,15 @@ import pytest
 from stream_coord.bars import FIELDS
 from stream_coord.compute.quality import GapRow, QualityRow
 from stream_coord.errors import LedgerError
-from stream_coord.stores.ledger import FileRecord, Ledger, SessionRecord, open_ledger
+from stream_coord.stores.ledger import (
+    Disagreement,
+    FileRecord,
+    GapChange,
+    Ledger,
+    SessionRecord,
+    SourceCall,
+    open_ledger,
+)
 from stream_coord.stores.ledger import schema as ledger_schema
 
 URL = "sqlite:///ledger.db"
@@ -69,6 +78,7 @@ def write_some(ledger: Ledger) -> None:
         updates=0,
         timings={"total": 1.5},
     )
+    write_gaps(ledger)
     import_id = ledger.begin_import(1, "1m", "")
     prices = {name: [1.5] * 40 for field in FIELDS for name in (field, f"old_{field}")}
     revisions = pl.DataFrame(
@@ -89,11 +99,30 @@ def write_some(ledger: Ledger) -> None:
     ledger.seal_files(import_id, ["a"])
 
 
+def write_gaps(ledger: Ledger) -> None:
+    run_id = begin_run(ledger)
+    date, names = "2018-11-01", ("other: store", "web: http")
+    change = GapChange(
+        "1m",
+        tuple((f"S{n}", date) for n in range(20)),
+        tuple(
+            GapRow(f"S{n}", date, 60, 120, 1, "no_trade", asked=names, empty=names)
+            for n in range(20)
+        ),
+        tuple(Disagreement("SPY", n, *names, (1.5,) * 5, (2.5,) * 5) for n in range(20)),
+    )
+    ledger.record_calls(run_id, [SourceCall(names[0], 1, 0.5, 1, 2, 3, "failed", "no")] * 9)
+    ledger.seal_gaps(run_id, change)
+    ledger.pend_gaps(run_id, change)
+
+
 def read_all(ledger: Ledger) -> list[object]:
     """Ask everything that a ledger can be asked."""
     answers: list[object] = [ledger.runs(), ledger.imports()]
     answers += [ledger.reject_counts(), ledger.revision_counts()]
     answers += [ledger.rejects().rows(), ledger.revisions().rows()]
+    answers += [ledger.gap_states("1m", "2018-01-01", "2019-01-01"), ledger.pending_gaps()]
+    answers += [ledger.disagreements(), ledger.source_calls()]
     for run in ledger.runs():
         answers += [ledger.run_sessions(run.id), ledger.run_quality(run.id)]
         answers += [ledger.run_gaps(run.id)]
@@ -205,8 +234,8 @@ class TestReadOnly:
     def test_an_older_ledger_that_is_read_only_is_an_error(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ledger_schema, "VERSION", 2)
-        monkeypatch.setattr(ledger_schema, "MIGRATIONS", {1: lambda _: None})
+        monkeypatch.setattr(ledger_schema, "VERSION", 3)
+        monkeypatch.setattr(ledger_schema, "MIGRATIONS", {2: lambda _: None})
         with (
             self.read_only(folder, folder / "ledger.db"),
             pytest.raises(LedgerError, match="read-only"),
@@ -319,10 +348,13 @@ class TestDamage:
             "UPDATE runs SET timings = '{'",
             "UPDATE rejects SET start = x'ff'",
             "UPDATE revisions SET old_open = 'one'",
+            "UPDATE gap_states SET asked = '[1]'",
+            "UPDATE gap_pending SET change = substr(change, 1, 40)",
         ):
             connection.execute(statement)
         connection.commit()
         connection.close()
-        for ask in (ledger.runs, ledger.rejects, ledger.revisions):
+        states = partial(ledger.gap_states, "1m", "2018-11-01", "2018-11-01")
+        for ask in (ledger.runs, ledger.rejects, ledger.revisions, states, ledger.pending_gaps):
             with pytest.raises(LedgerError, match="is damaged"):
                 ask()

@@ -42,7 +42,21 @@ SESSION = SessionRecord(
         QualityRow("SPY", "2018-11-23", 210, 209, missing=1),
         QualityRow("BRK.B", "2018-11-23", 210, 207, no_trade=2, unresolved=1, filled=4),
     ],
-    gaps=[GapRow("SPY", "2018-11-23", 1_542_983_460_000_000, 1_542_983_520_000_000, 1, "missing")],
+    gaps=[
+        GapRow("SPY", "2018-11-23", 1_542_983_460_000_000, 1_542_983_520_000_000, 1, "missing"),
+        GapRow(
+            "SPY",
+            "2018-11-23",
+            1_542_983_580_000_000,
+            1_542_983_640_000_000,
+            1,
+            "filled",
+            kind="before_first",
+            source="caf\\udce9: csv",
+            tries=2,
+            last_try=1_542_983_700_000_000,
+        ),
+    ],
 )
 NO_REVISIONS = pl.DataFrame()
 NO_REJECTS = pl.DataFrame()
@@ -589,30 +603,30 @@ class TestVersion:
         connection.execute(sa.text("ALTER TABLE runs ADD COLUMN colour TEXT DEFAULT 'red'"))
 
     def test_a_new_ledger_says_its_version(self, made: str) -> None:
-        assert execute(made, "SELECT part, version FROM schema_version") == [("ledger", 1)]
+        assert execute(made, "SELECT part, version FROM schema_version") == [("ledger", 2)]
 
     @pytest.mark.parametrize("create", [False, True])
     def test_a_newer_ledger_is_left_alone(self, made: str, create: bool) -> None:
         execute(made, "UPDATE schema_version SET version = 7")
-        with pytest.raises(LedgerError, match=r"version 7; this program knows 1\n.*newer"):
+        with pytest.raises(LedgerError, match=r"version 7; this program knows 2\n.*newer"):
             open_ledger(made, Path("/"), create=create)
         assert execute(made, "SELECT version FROM schema_version") == [(7,)]
 
     def test_an_older_ledger_is_migrated(self, made: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ledger_schema, "VERSION", 3)
-        steps = {1: self.add_colour, 2: lambda c: c.execute(sa.text("UPDATE runs SET bars = 5"))}
+        monkeypatch.setattr(ledger_schema, "VERSION", 4)
+        steps = {2: self.add_colour, 3: lambda c: c.execute(sa.text("UPDATE runs SET bars = 5"))}
         monkeypatch.setattr(ledger_schema, "MIGRATIONS", steps)
         for _ in range(2):
             with open_ledger(made, Path("/")) as ledger:
                 assert [run.bars for run in ledger.runs()] == [5]
-        assert execute(made, "SELECT version FROM schema_version") == [(3,)]
+        assert execute(made, "SELECT version FROM schema_version") == [(4,)]
         assert execute(made, "SELECT colour FROM runs") == [("red",)]
 
     def test_a_migration_that_fails_changes_nothing(
         self, made: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ledger_schema, "VERSION", 3)
-        steps = {1: self.add_colour, 2: lambda c: c.execute(sa.text("DROP TABLE absent"))}
+        monkeypatch.setattr(ledger_schema, "VERSION", 4)
+        steps = {2: self.add_colour, 3: lambda c: c.execute(sa.text("DROP TABLE absent"))}
         monkeypatch.setattr(ledger_schema, "MIGRATIONS", steps)
         before = contents(made)
         with pytest.raises(LedgerError, match="absent"):
@@ -677,6 +691,6 @@ class TestVersion:
             prepare(database, schema, create=True)
             prepare(database, schema, create=False)
         versions = execute(made, "SELECT part, version FROM schema_version ORDER BY part")
-        assert versions == [("bars", 4), ("ledger", 1)]
+        assert versions == [("bars", 4), ("ledger", 2)]
         with open_ledger(made, Path("/")) as ledger:
             assert len(ledger.runs()) == 1

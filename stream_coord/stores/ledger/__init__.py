@@ -1,4 +1,4 @@
-"""The ledger: the SQL database of what happened, imports and runs.
+"""The ledger: the SQL database of what happened: imports, runs, gaps.
 
 polars and sqlalchemy are imported where a ledger is opened or asked, never by importing one of
 these modules.
@@ -12,13 +12,26 @@ from stream_coord.compute.quality import GapRow, QualityRow
 from stream_coord.errors import LedgerError
 from stream_coord.stores.database import open_database, prepare
 from stream_coord.stores.ledger.base import Outcome
+from stream_coord.stores.ledger.gaps import (
+    Disagreement,
+    DisagreementRow,
+    GapChange,
+    GapLedger,
+    GapState,
+    SourceCall,
+    SourceCallRow,
+)
 from stream_coord.stores.ledger.imports import FileRecord, ImportLedger, ImportRow
 from stream_coord.stores.ledger.runs import RunLedger, RunRow, SessionRecord, SessionRow
 from stream_coord.stores.ledger.schema import ledger_schema
 
 __all__ = [
+    "Disagreement",
+    "DisagreementRow",
     "FileRecord",
+    "GapChange",
     "GapRow",
+    "GapState",
     "ImportRow",
     "Ledger",
     "Outcome",
@@ -26,12 +39,14 @@ __all__ = [
     "RunRow",
     "SessionRecord",
     "SessionRow",
+    "SourceCall",
+    "SourceCallRow",
     "open_ledger",
 ]
 
 
-class Ledger(ImportLedger, RunLedger):
-    """What happened: which files were imported, what became of their rows, what was run.
+class Ledger(ImportLedger, RunLedger, GapLedger):
+    """What happened: what was imported and run, what became of every row and of every gap.
 
     Every writing call is one transaction, on the disk when the call returns. Threads and processes
     may share a ledger: writers wait for each other. After a fork, open it anew.

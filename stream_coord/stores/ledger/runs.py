@@ -122,7 +122,7 @@ class SessionRecord(SessionRow):
 
 _SESSION = tuple(field.name for field in fields(SessionRow))
 _QUALITY = tuple(field.name for field in fields(QualityRow))
-_GAP = tuple(field.name for field in fields(GapRow))
+_GAP = tuple(field.name for field in fields(GapRow) if field.name not in {"asked", "empty"})
 
 
 class RunLedger(LedgerBase):
@@ -182,7 +182,11 @@ class RunLedger(LedgerBase):
         return [QualityRow(**row) for row in self._of_run(run_id, tables().run_quality, _QUALITY)]
 
     def run_gaps(self, run_id: int) -> list[GapRow]:
-        """Return a run's gaps by session, symbol and start."""
+        """Return a run's gaps by session, symbol and start.
+
+        They are without ``asked`` and ``empty``, which are kept with what is known of the store's
+        gaps alone.
+        """
         return [GapRow(**row) for row in self._of_run(run_id, tables().run_gaps, _GAP)]
 
     def _of_run(

@@ -5,9 +5,10 @@ sqlalchemy is slow to import, so every function here imports it itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from stream_coord.bars import FIELDS
@@ -22,11 +23,8 @@ __all__ = ["COUNTS", "MINUTES", "RAW_CHARACTERS", "REVISION", "ledger_schema", "
 
 _T = TypeVar("_T")
 
-VERSION = 1
+VERSION = 2
 """The schema version that this program writes."""
-
-MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {}
-"""By n, what brings a ledger of version n to version n + 1."""
 
 RAW_CHARACTERS = 500
 """How many characters of a rejected row's text are kept."""
@@ -49,6 +47,10 @@ class Tables:
     run_sessions: sa.Table
     run_quality: sa.Table
     run_gaps: sa.Table
+    gap_states: sa.Table
+    gap_pending: sa.Table
+    disagreements: sa.Table
+    source_calls: sa.Table
 
 
 @cache
@@ -59,6 +61,7 @@ def tables() -> Tables:
     metadata = sa.MetaData()
     _add_import_tables(metadata)
     _add_run_tables(metadata)
+    _add_gap_tables(metadata)
     return Tables(metadata, **metadata.tables)
 
 
@@ -143,12 +146,96 @@ def _add_run_tables(metadata: sa.MetaData) -> None:
         _parent("session_id", "run_sessions.id", primary_key=True),
         *_columns(_plain_text(), "symbol", primary_key=True),
         *_columns(sa.BigInteger(), "start", primary_key=True),
+        *_gap_columns(),
+        *_attempt_columns(),
+        sqlite_with_rowid=False,
+    )
+
+
+def _add_gap_tables(metadata: sa.MetaData) -> None:
+    """Add the tables that version 2 brought; whoever changes them writes these out in `_to_2`."""
+    import sqlalchemy as sa
+
+    sa.Table(
+        "gap_states",
+        metadata,
+        *_columns(_plain_text(), "interval", "session", "symbol", primary_key=True),
+        *_columns(sa.BigInteger(), "start", primary_key=True),
+        *_gap_columns(),
+        *_attempt_columns(),
+        *_columns(_names(), "asked", "empty"),
+        sa.Column("run_id", sa.ForeignKey("runs.id"), nullable=False),  # not deleted with it
+        sqlite_with_rowid=False,
+    )
+    sa.Table(
+        "gap_pending",
+        metadata,
+        _parent("run_id", "runs.id", primary_key=True),
+        *_columns(sa.LargeBinary(), "change"),
+    )
+    sa.Table(
+        "disagreements",
+        metadata,
+        *_columns(_plain_text(), "interval", "symbol", primary_key=True),
+        *_columns(sa.BigInteger(), "start", primary_key=True),
+        *_columns(_text(), "source", "other", primary_key=True),
+        _parent("run_id", "runs.id", primary_key=True),
+        *_columns(sa.Double(), *FIELDS, *(f"other_{field}" for field in FIELDS)),
+        sqlite_with_rowid=False,
+    )
+    sa.Table(
+        "source_calls",
+        metadata,
+        *_columns(sa.Integer(), "id", primary_key=True),
+        _parent("run_id", "runs.id", index=True),
+        *_columns(_text(), "source"),
+        *_columns(sa.BigInteger(), "at"),
+        *_columns(sa.Double(), "seconds"),
+        *_columns(sa.BigInteger(), "ranges", "minutes", "bars"),
+        *_columns(_plain_text(), "outcome"),
+        *_columns(_text(RAW_CHARACTERS), "error", nullable=True),
+        sa.CheckConstraint("outcome IN ('answered', 'failed')"),
+    )
+
+
+def _gap_columns() -> list[sa.Column[int] | sa.Column[str] | sa.CheckConstraint]:
+    import sqlalchemy as sa
+
+    return [
         *_columns(sa.BigInteger(), "end"),
         *_columns(sa.Integer(), "minutes"),
         *_columns(_plain_text(), "state"),
         sa.CheckConstraint("state IN ('missing', 'no_trade', 'filled', 'unresolved')"),
-        sqlite_with_rowid=False,
-    )
+    ]
+
+
+def _attempt_columns() -> list[sa.Column[int] | sa.Column[str]]:
+    """Return what version 2 says of each gap besides; the defaults are those of older rows."""
+    import sqlalchemy as sa
+
+    known = sa.CheckConstraint("kind IN ('minutes', 'session', 'before_first')")
+    return [
+        sa.Column("kind", _plain_text(), known, nullable=False, server_default="minutes"),
+        *_columns(_text(), "source", nullable=True),
+        sa.Column("tries", sa.Integer(), nullable=False, server_default="0"),
+        *_columns(sa.BigInteger(), "last_try", nullable=True),
+    ]
+
+
+def _to_2(connection: sa.Connection) -> None:
+    """Bring a ledger of version 1 to version 2: the gaps of runs know more, states are kept."""
+    from sqlalchemy.schema import CreateColumn
+
+    for column in _attempt_columns():
+        definition = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE run_gaps ADD COLUMN {definition}")
+    t = tables()
+    new = [t.gap_states, t.gap_pending, t.disagreements, t.source_calls]
+    t.metadata.create_all(connection, new, checkfirst=False)
+
+
+MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _to_2}
+"""By n, what brings a ledger of version n to version n + 1."""
 
 
 def _job_columns() -> list[sa.Column[int] | sa.Column[str] | sa.CheckConstraint]:
@@ -205,6 +292,41 @@ def _text(characters: int | None = None) -> TypeEngine[str]:
             return None if value is None else storable(value)[:characters]
 
     return OutsideText()
+
+
+def _names() -> TypeEngine[tuple[str, ...]]:
+    """Return the type of a few names from outside: a JSON list, each made storable."""
+    from sqlalchemy import Dialect
+    from sqlalchemy.types import TypeDecorator
+
+    class Names(TypeDecorator[tuple[str, ...]]):
+        impl = _plain_text()
+        cache_ok = True
+
+        def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str | None:  # noqa: ARG002 -- sqlalchemy's signature
+            return None if value is None else _written(value)
+
+        def process_result_value(
+            self,
+            value: str | None,
+            dialect: Dialect,  # noqa: ARG002 -- sqlalchemy's signature
+        ) -> tuple[str, ...] | None:
+            return None if value is None else _read(value)
+
+    return Names()
+
+
+@lru_cache
+def _written(names: tuple[str, ...]) -> str:
+    return json.dumps([storable(name) for name in names])
+
+
+@lru_cache
+def _read(text: str) -> tuple[str, ...]:
+    names: object = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"no list of names: {text}")
+    return tuple(names)
 
 
 def ledger_schema() -> Schema:
