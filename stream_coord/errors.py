@@ -14,6 +14,7 @@
     |  |- StoreCorruptError          stored bytes are not what was written
     |  `- StoreConflictError         other writers kept winning
     |- LedgerError                   the ledger cannot be read or written
+    |- SourceError                   a source of missing bars failed
     |- NoBarsError                   the store holds no bar for what was asked
     |- SessionStoreError             a wrong call on the session store
     `- StrategyError                 user code raised, or cannot be loaded
@@ -87,6 +88,10 @@ class StoreConflictError(StoreError):
 
 class LedgerError(StreamCoordError):
     """The ledger cannot be opened, read or written."""
+
+
+class SourceError(StreamCoordError):
+    """A source of missing bars could not answer (an answer without bars is no error)."""
 
 
 class NoBarsError(StreamCoordError):

@@ -12,15 +12,18 @@ from typing import Annotated, Final, TypeGuard, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import Struct, inspect, structs
 
+from stream_coord.bars import SYMBOL_RULE, Symbol
 from stream_coord.config.masking import expand, hide_whole, is_secret_name, shown_form
 from stream_coord.config.settings import Settings
-from stream_coord.errors import IntervalError, near_miss
+from stream_coord.errors import IntervalError, SymbolError, near_miss
 from stream_coord.interval import DAY, Interval
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: keys, and positions within lists."""
 
 MAX_DEPTH = 32
+MAX_SOURCES = 64
+"""As many as the bits in which a minute remembers who was asked for it."""
 _BAD: Final = object()
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _CLEAN = "a text of valid Unicode without NUL"
@@ -150,12 +153,24 @@ def check_meaning(checker: Checker, settings: Settings, tables: Mapping[str, obj
 
 def _check_sources(checker: Checker, settings: Settings) -> None:
     names: set[str] = set()
+    if len(settings.sources) > MAX_SOURCES:
+        checker.report(("sources",), f": are {len(settings.sources)}; at most {MAX_SOURCES}")
     for i, source in enumerate(settings.sources):
         if source.name in names:
             checker.refuse(("sources", i, "name"), source.name, "a name of its own")
         if source.url is not None and source.path is not None:
             checker.report(("sources", i, "path"), ": is given beside url; keep one of the two")
+        for n, text in enumerate(source.allow_nonpositive):
+            _check_symbol(checker, text, ("sources", i, "allow_nonpositive", n))
         names.add(source.name)
+
+
+def _check_symbol(checker: Checker, text: str, path: KeyPath) -> None:
+    try:
+        Symbol.parse(text)
+    except SymbolError:
+        checker.hint = SYMBOL_RULE
+        checker.refuse(path, text, "a symbol")
 
 
 def _fit_intervals(checker: Checker, settings: Settings, tables: Mapping[str, object]) -> Settings:
@@ -243,7 +258,8 @@ def _allowed(info: inspect.Type) -> str:
             return f"a whole number from {low} to {high}"
         case inspect.LiteralType(values=values):
             return " or ".join(repr(value) for value in values)
-    return "a text that is not empty" if getattr(info, "min_length", None) else "a text"
+    what = "a table" if isinstance(info, inspect.DictType) else "a text"
+    return f"{what} that is not empty" if getattr(info, "min_length", None) else what
 
 
 def unknown(path: KeyPath, known: Iterable[str]) -> str:

@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-NOT_BUILT = ("upkeep", "history", "prefetch", "session", "sources")
+NOT_BUILT = ("history", "prefetch", "session")
 """Sections, or dotted keys, that are read and checked but have no effect in this version."""
 
 
 def is_built(key: str) -> bool:
     """Tell whether the setting of a dotted key has an effect in this version.
 
-    >>> is_built("store.url"), is_built("upkeep.enabled")
+    >>> is_built("store.url"), is_built("history.enabled")
     (True, False)
     """
     return not any(key == name or key.startswith(name + ".") for name in NOT_BUILT)
@@ -84,7 +84,7 @@ class UpkeepSettings(Struct, frozen=True, kw_only=True):
         Seconds, Meta(description="Simulated seconds from one check to the next.")
     ] = 60
     retry_missing_bars: Annotated[
-        bool, Meta(description="Ask the sources again for a minute that none of them had.")
+        bool, Meta(description="Ask again for a missing minute that a source failed to tell of.")
     ] = True
     max_retries: Annotated[
         Count, Meta(description="Attempts after which a missing minute is unresolved.")
@@ -173,13 +173,30 @@ class SourceSettings(Struct, frozen=True, kw_only=True):
     """Where missing bars can be asked for; one table for each source, asked in this order."""
 
     name: Annotated[Text, Meta(description="The source's own name.", examples=["backup"])]
-    kind: Annotated[Text, Meta(description="What it is: a store, files ...", examples=["store"])]
+    kind: Annotated[
+        Text,
+        Meta(
+            description="store or table (with url), csv, parquet or lean (with path), or what an "
+            "installed plugin offers.",
+            examples=["store"],
+        ),
+    ]
     url: Annotated[
         Text | None, Meta(description="Its address; or path.", examples=["delta:../other/bars"])
     ] = None
     path: Annotated[
         Text | None, Meta(description="Its folder or file; or url.", examples=["archive"])
     ] = None
+    compare: Annotated[
+        bool,
+        Meta(
+            description="Ask it also for minutes that a source before it delivered, to see where "
+            "the two disagree."
+        ),
+    ] = True
+    allow_nonpositive: Annotated[
+        list[str], Meta(description="Symbols whose prices may be zero or below.")
+    ] = []
     options: Annotated[dict[str, object], Meta(description="What its kind asks for.")] = {}
 
 

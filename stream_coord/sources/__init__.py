@@ -1,1 +1,1 @@
-"""Where bars come from: files in the formats that people have."""
+"""Where bars come from: files that people have, and whom to ask for what is missing."""

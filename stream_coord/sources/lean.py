@@ -22,14 +22,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from zipfile import is_zipfile
+from zoneinfo import ZoneInfo
 
 from stream_coord.bars import FIELDS, Symbol
-from stream_coord.clock import to_micros
+from stream_coord.clock import from_micros, to_micros
 from stream_coord.errors import InputFileError, SymbolError, UsageError
 from stream_coord.interval import DAY, MINUTE, SECOND, Interval
 from stream_coord.sources.archives import Member, members
@@ -48,6 +49,23 @@ _ZONES = {"equity": None, "crypto": "UTC", "future": "UTC"}
 _FILE = re.compile(r"([0-9]{8})_trade\.zip")
 _EXPIRY = re.compile(r"_trade_([0-9]{6}(?:[0-9]{2})?)(?:_[0-9]{8})?\.csv\Z")
 _OUT_OF_DAY = "out-of-range: the time is not within the file's day"
+
+
+@dataclass(frozen=True)
+class LeanDay:
+    """What the path of a file says that the file holds.
+
+    Attributes:
+        symbol: The symbol; of futures, that all contracts of the file begin with.
+        interval: The bars' interval.
+        start: The day's first moment where the market is, UTC microseconds.
+        end: The next day's.
+    """
+
+    symbol: Symbol
+    interval: Interval
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +109,21 @@ class LeanFormat:
             if not is_zipfile(path):
                 raise InputFileError(f"{path} is not a zip archive")
             yield Part(member.name, partial(self._pieces, member, origin, zone))
+
+    def day(self, path: Path) -> LeanDay:
+        """Return what a file holds, by its path alone.
+
+        Raises:
+            InputFileError: the path is not one of LEAN's.
+            UsageError: the market's time zone is not known.
+        """
+        origin = _Origin.of(path)
+        zone = ZoneInfo(self._zone(origin, path))
+        midnight = from_micros(origin.midnight).replace(tzinfo=None)
+        start, end = (
+            to_micros((midnight + timedelta(days=days)).replace(tzinfo=zone)) for days in (0, 1)
+        )
+        return LeanDay(self.symbol or origin.symbol, origin.interval, start, end)
 
     def _zone(self, origin: _Origin, path: Path) -> str:
         home = "America/New_York" if origin.market == "usa" else None

@@ -197,13 +197,13 @@ def test_a_base_interval_leaves_out_default_intervals_that_do_not_fit_it(tmp_pat
 
 
 def test_settings_without_effect_yield_one_note_with_their_keys(tmp_path: Path) -> None:
-    text = "[upkeep]\nmax_retries = 5\nenabled = true\n[session]\n[store]\nurl = 'delta:x'"
+    text = "[history]\nadjust = 'none'\nenabled = true\n[session]\n[store]\nurl = 'delta:x'"
     assert load(tmp_path, text, ("prefetch.keep=3",)).notes == (
         "checked, but without effect in this version: "
-        "upkeep.max_retries, upkeep.enabled, prefetch.keep",
+        "history.adjust, history.enabled, prefetch.keep",
     )
-    sources = "[[sources]]\nname = 'a'\nkind = 'store'"
-    assert load(tmp_path, sources).notes[0].endswith(": sources")
+    sources = "[upkeep]\nenabled = false\n[[sources]]\nname = 'a'\nkind = 'store'"
+    assert load(tmp_path, sources).notes == ()
 
 
 def test_a_dump_reads_back_as_the_same_settings(tmp_path: Path) -> None:
