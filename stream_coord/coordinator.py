@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import msgspec
 import numpy as np
 
-from stream_coord.ahead import one_ahead
+from stream_coord.ahead import Errand, one_ahead
 from stream_coord.calendars import Session
 from stream_coord.compute.digest import run_digest
+from stream_coord.delivery import wanted_intervals
 from stream_coord.errors import NoBarsError, StrategyError
 from stream_coord.interval import Interval
 from stream_coord.loading import LoadedSession, load_session
@@ -19,10 +21,13 @@ from stream_coord.moment import Moment, Running
 from stream_coord.pace import Pace
 from stream_coord.planning import Universe
 from stream_coord.session.data import SessionData
-from stream_coord.session.quality import SessionQuality, measure_session
+from stream_coord.session.quality import SessionQuality
 from stream_coord.stores.base import BarStore
+from stream_coord.stores.ledger import Disagreement
 from stream_coord.strategy import Strategy, describe
 from stream_coord.stream import SessionStream
+from stream_coord.upkeep import Upkeep
+from stream_coord.upkeep.keeper import Keeper
 
 
 @dataclass(frozen=True)
@@ -34,18 +39,24 @@ class ReplayedSession:
         digest: Its digest, 32 hex digits.
         data_version: Hash of the data versions it was read from.
         bars: Base bars delivered.
+        derived_bars: Bars of the configured derived intervals delivered.
         updates: Update events delivered.
         out_of_session: Stored bars within its span that no streamed hour covers.
         quality: Its expected, present and missing minutes, and its gaps.
+        filled: How many minutes this run filled, by the identity of the source.
+        disagreements: Minutes for which a source had other values than one before it.
     """
 
     session: Session
     digest: str
     data_version: str
     bars: int
+    derived_bars: int
     updates: int
     out_of_session: int
     quality: SessionQuality
+    filled: Mapping[str, int] = field(default_factory=dict)
+    disagreements: Sequence[Disagreement] = ()
 
 
 @dataclass
@@ -83,6 +94,11 @@ class Replay:
         return sum(session.bars for session in self.sessions)
 
     @property
+    def derived_bars(self) -> int:
+        """Bars of the configured derived intervals delivered."""
+        return sum(session.derived_bars for session in self.sessions)
+
+    @property
     def updates(self) -> int:
         """Update events delivered."""
         return sum(session.updates for session in self.sessions)
@@ -103,8 +119,14 @@ class Coordinator:
         universe: The symbols.
         sessions: The sessions, ascending; at least one.
         strategy: Whom to call; None: nobody.
-        begun: `perf_counter` seconds at which the run began, for the timings; now by default.
         pace: When minutes are due; full speed by default.
+        upkeep: How to look after the data; None: not at all, and no derived bars unless asked for.
+
+    Attributes:
+        upkeep: As given; may be replaced before the run.
+        begun: `perf_counter` seconds at which the run began, for the timings; may be set.
+        data: The session store.
+        replay: What has come of the run so far.
     """
 
     def __init__(
@@ -114,18 +136,21 @@ class Coordinator:
         universe: Universe,
         sessions: Sequence[Session],
         strategy: Strategy | None = None,
-        begun: float | None = None,
         pace: Pace | None = None,
+        upkeep: Upkeep | None = None,
     ) -> None:
         self.store = store
         self._interval = interval
         self._universe = universe
         self._sessions = sessions
         self._strategy = strategy
-        self._begun = perf_counter() if begun is None else begun
+        self.begun = perf_counter()
         self._pace = pace or Pace()
+        self.upkeep = upkeep or Upkeep()
+        self._asking = Errand()
         self._running: Running | None = None
-        self.data = SessionData(universe.symbols_in(sessions[0]), sessions[0], interval)
+        symbols = universe.symbols_in(sessions[0])
+        self.data = SessionData(symbols, sessions[0], interval, self.upkeep.derived)
         self.data.subscriptions.later = universe.symbols
         self.replay = Replay(self._pace.factor)
 
@@ -150,9 +175,10 @@ class Coordinator:
             self.replay.result = self._result()
         finally:
             self.data.subscriptions.close()
+            self.upkeep.close()
             self.replay.lag_seconds = self._pace.largest_lag_seconds
             self.replay.timings["waiting"] = self._pace.waited_seconds
-            self.replay.timings["total"] = perf_counter() - self._begun
+            self.replay.timings["total"] = perf_counter() - self.begun
         return self.replay
 
     def stop(self) -> None:
@@ -173,42 +199,57 @@ class Coordinator:
     def _run_sessions(self, on_session: Callable[[ReplayedSession], None]) -> None:
         timings = self.replay.timings
         ended = 0.0
-        for loaded in one_ahead(self._load(session) for session in self._sessions):
-            started, waited = perf_counter(), self._pace.waited_seconds
-            timings["roll"] += started - ended if ended else 0.0
-            timings["startup"] = timings["startup"] or started - self._begun
-            self.replay.sessions.append(self._stream(loaded))
-            ended = perf_counter()
-            timings["stream"] += ended - started - (self._pace.waited_seconds - waited)
-            on_session(self.replay.sessions[-1])
+        with closing(one_ahead(self._loaded())) as ahead, self._asking:
+            for loaded, keeper in ahead:
+                started, waited = perf_counter(), self._pace.waited_seconds
+                timings["roll"] += started - ended if ended else 0.0
+                timings["startup"] = timings["startup"] or started - self.begun
+                self.replay.sessions.append(self._stream(loaded, keeper))
+                ended = perf_counter()
+                timings["stream"] += ended - started - (self._pace.waited_seconds - waited)
+                on_session(self.replay.sessions[-1])
+                del loaded, keeper
 
-    def _load(self, session: Session) -> LoadedSession:
-        return load_session(self.store, self._interval, self._universe.symbols_in(session), session)
+    def _loaded(self) -> Generator[tuple[LoadedSession, Keeper]]:
+        """Yield each session's bars, and who looks after them; runs in a thread of its own."""
+        wanted = sorted({*self.upkeep.derived, *wanted_intervals(self._strategy)})
+        for session in self._sessions:
+            symbols = self._universe.symbols_in(session)
+            loaded = load_session(self.store, self._interval, symbols, session, wanted)
+            expected = self._universe.expected_in(session)
+            keeper = Keeper(self.upkeep, session, loaded.block, expected)
+            if keeper.would_ask_ahead:
+                self._asking.run(keeper.look_ahead)
+            yield loaded, keeper
 
-    def _stream(self, loaded: LoadedSession) -> ReplayedSession:
-        # Measured first: what a strategy adds to the session store is no better data.
-        expected = self._universe.expected_in(loaded.session)
-        quality = measure_session(loaded.block, loaded.session, expected)
-        self.data.start_session(loaded.session, loaded.block)
-        number = len(self.replay.sessions) + 1
+    def _stream(self, loaded: LoadedSession, keeper: Keeper) -> ReplayedSession:
+        session, data = loaded.session, self.data
+        data.start_session(session, loaded.series)
+        keeper.begin(data)
+        number, before = len(self.replay.sessions) + 1, self.replay.bars
         self._running = Running(
-            loaded.session, number, loaded.block, expected, bars_before=self.replay.bars
+            session, number, loaded.block, keeper.expected, before, self.upkeep.grace_micros
         )
-        stream = SessionStream(self.data, loaded.block, self._strategy, self._first_bar, self._pace)
+        stream = SessionStream(data, self._strategy, self._first_bar, self._pace, keeper)
         digest = stream.run()
+        quality = keeper.quality()
+        self.replay.timings["upkeep"] += keeper.seconds
         return ReplayedSession(
             session=loaded.session,
             digest=digest,
             data_version=loaded.data_version,
             bars=stream.bars,
+            derived_bars=stream.derived_bars,
             updates=stream.updates,
             out_of_session=loaded.out_of_session,
             quality=quality,
+            filled=keeper.filled(),
+            disagreements=keeper.disagreements,
         )
 
     def _first_bar(self) -> None:
         timings = self.replay.timings
-        timings["first_bar"] = timings["first_bar"] or perf_counter() - self._begun
+        timings["first_bar"] = timings["first_bar"] or perf_counter() - self.begun
 
     def _result(self) -> object:
         if self._strategy is None:

@@ -26,7 +26,7 @@ class Moment:
         bars: Base bars delivered since the run began.
         lag_seconds: How late the newest minute came; 0 at full speed.
         symbols: Those of which bars are expected, sorted by code point.
-        due: Regular minutes that are over.
+        due: Regular minutes that are over, those of the grace period left out.
         present: Of these, how many each symbol has; int64, shape of `symbols`.
     """
 
@@ -52,6 +52,7 @@ class Running:
         block: Its bars, those to come too.
         expected: Which symbols are held to account; bool, shape (S,).
         bars_before: Base bars of the sessions before it.
+        grace_micros: How long after its end a bar may be absent without being missing.
     """
 
     session: Session
@@ -59,6 +60,7 @@ class Running:
     block: Block
     expected: Bools
     bars_before: int
+    grace_micros: int = 0
 
     def at(self, now: int, clock: int, lag_seconds: float) -> Moment:
         """Return what may be known at `now`.
@@ -72,9 +74,13 @@ class Running:
 
     def _at(self, now: int, clock: int, lag_seconds: float) -> Moment:
         block = self.block
-        seen = slice(block.today, int(np.searchsorted(block.ends, now, side="right")))
-        present, regular = block.present[:, seen], block.regular[seen]
-        real = present & ((block.flags[:, seen] & SYNTHETIC) == 0) & regular
+        over = now >= self.session.end
+        seen, due = (
+            slice(block.today, int(np.searchsorted(block.ends, time, side="right")))
+            for time in (now, now if over else now - self.grace_micros)
+        )
+        present, regular = block.present[:, due], block.regular[due]
+        real = present & ((block.flags[:, due] & SYNTHETIC) == 0) & regular
         rows = np.flatnonzero(self.expected).tolist()
         return Moment(
             session=self.session,
@@ -85,7 +91,7 @@ class Running:
                 before.close < clock < after.open
                 for before, after in pairwise(self.session.segments)
             ),
-            bars=self.bars_before + int(np.count_nonzero(present)),
+            bars=self.bars_before + int(np.count_nonzero(block.present[:, seen])),
             lag_seconds=lag_seconds,
             symbols=tuple(block.symbols[row] for row in rows),
             due=int(np.count_nonzero(regular)),

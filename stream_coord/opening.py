@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from stream_coord.calendars import Calendar, Session, open_calendar
 from stream_coord.config import Config
-from stream_coord.interval import Interval
+from stream_coord.interval import SECOND, Interval
 from stream_coord.planning import Universe, choose_sessions, choose_universe, next_to_replay
 from stream_coord.stores import open_store
 from stream_coord.stores.base import BarStore
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from stream_coord.pace import Pace
     from stream_coord.stores.ledger import Ledger
     from stream_coord.strategy import Strategy
+    from stream_coord.upkeep import Upkeep
+    from stream_coord.upkeep.asking import Enquirer
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,21 @@ class Plan:
     Attributes:
         calendar: The calendar.
         store: Where the bars are.
-        interval: The base interval.
+        config: The settings.
         sessions: The sessions, ascending; at least one.
         universe: The symbols; its `notes` are for the user.
     """
 
     calendar: Calendar
     store: BarStore
-    interval: Interval
+    config: Config
     sessions: tuple[Session, ...]
     universe: Universe
+
+    @property
+    def interval(self) -> Interval:
+        """The base interval."""
+        return self.config.base_interval
 
     def coordinator(
         self, strategy: Strategy | None = None, pace: Pace | None = None
@@ -55,11 +62,20 @@ class Plan:
         Args:
             strategy: Whom to call; None: nobody.
             pace: When minutes are due; None: at once.
+
+        Raises:
+            ConfigError: a source cannot be what the settings say.
         """
         from stream_coord.coordinator import Coordinator
 
         return Coordinator(
-            self.store, self.interval, self.universe, self.sessions, strategy, pace=pace
+            self.store,
+            self.interval,
+            self.universe,
+            self.sessions,
+            strategy,
+            pace,
+            upkeep_of(self.config),
         )
 
 
@@ -84,7 +100,7 @@ def plan_replay(
         first = last = next_to_replay(calendar, store, interval).date
     sessions = choose_sessions(calendar, store, interval, first, last)
     universe = choose_universe(store, interval, sessions, config.symbols)
-    return Plan(calendar, store, interval, sessions, universe)
+    return Plan(calendar, store, config, sessions, universe)
 
 
 def calendar_of(config: Config) -> Calendar:
@@ -109,6 +125,48 @@ def store_of(config: Config, *, create: bool = False) -> BarStore:
         StoreError: there is no store, or it cannot be opened.
     """
     return open_store(config.settings.store.url, config.root, create=create)
+
+
+def upkeep_of(config: Config) -> Upkeep:
+    """Return how the settings want a replay to look after its data; no source is opened yet.
+
+    Raises:
+        ConfigError: a source cannot be what the settings say.
+    """
+    from stream_coord.upkeep import Upkeep
+
+    chosen = config.settings.upkeep
+    if not chosen.enabled:
+        return Upkeep()
+    derived = chosen.derived_intervals if chosen.auto_compute_derived else ()
+    return Upkeep(
+        enquirer=enquirer_of(config) if config.settings.sources else None,
+        derived=tuple(sorted({Interval.parse(text) for text in derived})),
+        check_micros=chosen.check_interval_seconds * SECOND,
+        attempts=attempts_of(config),
+        grace_micros=chosen.grace_seconds * SECOND,
+        synthesize=chosen.synthesize == "flat",
+    )
+
+
+def enquirer_of(config: Config) -> Enquirer:
+    """Return who asks the configured sources, of which none is opened yet.
+
+    Raises:
+        ConfigError: a source cannot be what the settings say.
+    """
+    from stream_coord.clock import SystemClock, SystemTimer
+    from stream_coord.sources.opening import sources_of
+    from stream_coord.upkeep.asking import Enquirer
+
+    sources = sources_of(config)
+    return Enquirer(sources, config.base_interval, SystemClock(), SystemTimer(), config.mask)
+
+
+def attempts_of(config: Config) -> int:
+    """Return how often a missing minute is asked for before it is unresolved."""
+    chosen = config.settings.upkeep
+    return max(1, chosen.max_retries) if chosen.retry_missing_bars else 1
 
 
 def strategy_of(config: Config) -> Strategy | None:

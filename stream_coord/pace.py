@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from stream_coord.clock import SystemTimer, Timer
 from stream_coord.errors import UsageError
@@ -71,6 +73,15 @@ class Pace:
         self.lag_seconds = max(now - due, 0.0)  # one that was stopped is early
         self.largest_lag_seconds = max(self.largest_lag_seconds, self.lag_seconds)
         return max(time, self._simulated(now, factor))
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Let no simulated time pass inside: what is due later is due so much later."""
+        begun = self._timer.seconds()
+        try:
+            yield
+        finally:
+            self._anchor += self._timer.seconds() - begun
 
     def stop(self) -> None:
         """Wait no more, for this minute or any other; from any thread."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stream_coord import __version__
 from stream_coord.ahead import one_ahead
 from stream_coord.calendars import Calendar, Session
 from stream_coord.clock import Clock, format_moment
+from stream_coord.compute.quality import GapRow
 from stream_coord.config import Config
 from stream_coord.coordinator import Coordinator, Replay, ReplayedSession
 from stream_coord.errors import LedgerError, StreamCoordError
@@ -18,7 +20,8 @@ from stream_coord.loading import LoadedSession, load_session
 from stream_coord.planning import Universe
 from stream_coord.session.quality import SessionQuality, measure_session
 from stream_coord.stores.base import BarStore
-from stream_coord.stores.ledger import Ledger, Outcome, SessionRecord
+from stream_coord.stores.ledger import GapChange, Ledger, Outcome, SessionRecord
+from stream_coord.stores.ledger.runs import RunSetup
 
 
 @dataclass(frozen=True)
@@ -49,19 +52,23 @@ def record_replay(
     Raises:
         StreamCoordError: whatever stops the replay, after it is recorded.
     """
-    number = ledger.begin_run(
-        clock.now(),
-        "replay",
-        settings=config.dump(),
-        config_digest=config.digest,
-        calendar=calendar.name,
-        calendar_version=calendar.version,
-        store=config.mask(coordinator.store.url),
-        program_version=__version__,
-    )
+    setup = run_setup(config, calendar, coordinator.store)
+    number = ledger.begin_run(clock.now(), "replay", **setup)
+
+    def remembered(session: Session, symbols: Sequence[str]) -> Sequence[GapRow]:
+        day = session.date.isoformat()
+        return ledger.gap_states(str(config.base_interval), day, day, symbols)
+
+    coordinator.upkeep = replace(coordinator.upkeep, remembered=remembered)
 
     def note(replayed: ReplayedSession) -> None:
         ledger.record_session(number, session_record(replayed))
+        if coordinator.upkeep.enquirer is not None:
+            ledger.record_calls(number, coordinator.upkeep.enquirer.take_calls())
+        if replayed.disagreements:
+            told = tuple(replayed.disagreements)
+            interval = str(config.base_interval)
+            ledger.seal_gaps(number, GapChange(interval, (), disagreements=told))
         on_session(replayed)
 
     def finish(status: Outcome, error: str | None = None) -> None:
@@ -73,7 +80,7 @@ def record_replay(
             digest=replay.digest if status == "done" else None,
             sessions=len(replay.sessions),
             bars=replay.bars,
-            derived_bars=0,
+            derived_bars=replay.derived_bars,
             updates=replay.updates,
             timings=replay.timings,
             error=error,
@@ -87,7 +94,7 @@ def record_replay(
             if isinstance(error, KeyboardInterrupt):
                 finish("interrupted", stopped_at(coordinator))
             else:
-                finish("failed", config.mask(_in_a_line(error)))
+                finish("failed", config.mask(in_a_line(error)))
         raise
     return RecordedRun(number, coordinator.replay)
 
@@ -103,7 +110,20 @@ def stopped_at(coordinator: Coordinator) -> str:
     )
 
 
-def _in_a_line(error: BaseException) -> str:
+def run_setup(config: Config, calendar: Calendar, store: BarStore) -> RunSetup:
+    """Return what the ledger keeps of a run from its beginning: all that its result depends on."""
+    return {
+        "settings": config.dump(),
+        "config_digest": config.digest,
+        "calendar": calendar.name,
+        "calendar_version": calendar.version,
+        "store": config.mask(store.url),
+        "program_version": __version__,
+    }
+
+
+def in_a_line(error: BaseException) -> str:
+    """Return what stopped a run, without its hint."""
     text = error.message if isinstance(error, StreamCoordError) else f"{error}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -118,7 +138,7 @@ def session_record(replayed: ReplayedSession) -> SessionRecord:
         digest=replayed.digest,
         data_version=replayed.data_version,
         bars=replayed.bars,
-        derived_bars=0,
+        derived_bars=replayed.derived_bars,
         updates=replayed.updates,
         quality=tuple(replayed.quality.rows()),
         gaps=tuple(replayed.quality.gaps()),
@@ -126,9 +146,20 @@ def session_record(replayed: ReplayedSession) -> SessionRecord:
 
 
 def measure_store(
-    store: BarStore, interval: Interval, universe: Universe, sessions: Sequence[Session]
+    store: BarStore,
+    interval: Interval,
+    universe: Universe,
+    sessions: Sequence[Session],
+    remembered: Iterable[GapRow] = (),
 ) -> Iterator[SessionQuality]:
     """Yield what the stored bars of each session are worth; reads and verifies every bar.
+
+    Args:
+        store: Where the bars are.
+        interval: Their interval.
+        universe: The symbols.
+        sessions: The sessions.
+        remembered: What the ledger knows of gaps, of any session and symbol.
 
     Raises:
         StoreCorruptError: stored bytes are not what was written.
@@ -137,6 +168,17 @@ def measure_store(
     def load(session: Session) -> LoadedSession:
         return load_session(store, interval, universe.symbols_in(session), session)
 
+    by_session: defaultdict[str, list[GapRow]] = defaultdict(list)
+    for gap in remembered:
+        by_session[gap.session].append(gap)
     for loaded in one_ahead(load(session) for session in sessions):
         expected = universe.expected_in(loaded.session)
-        yield measure_session(loaded.block, loaded.session, expected)
+        known = by_session[loaded.session.date.isoformat()]
+        yield measure_session(loaded.block, loaded.session, expected, known)
+
+
+def first_bars(store: BarStore, interval: Interval, universe: Universe) -> dict[str, int]:
+    """Return the start of the first stored bar of each symbol that has one, UTC microseconds."""
+    if universe.first is not None:
+        return dict(zip(universe.symbols, universe.first, strict=True))
+    return dict(store.spans(interval).select("symbol", "first").iter_rows())

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb
@@ -25,23 +25,30 @@ class Strategy:
     """The base class of a strategy; override what you need.
 
     Within one minute the calls come in this order: `on_update` for each bar that was filled in or
-    revised, `on_bar` for each new bar by symbol, `on_step` once, `on_state` at a boundary. All
-    symbols' bars of the minute are in `session` before the first call.
+    revised, `on_bar` for each new bar by symbol and then for each derived bar that ends, shorter
+    intervals first, `on_step` once, `on_state` at a boundary. All symbols' bars of the minute are
+    in `session` before the first call.
 
     Attributes:
         session: The session store; set before `on_session_start`.
+        intervals: Of which derived bars `on_bar` is called as well, for example ``("5m", "1d")``;
+            `session` has those of any interval without that.
     """
 
     session: SessionData
+    intervals: Sequence[str] = ()
 
     def on_session_start(self) -> None:
         """Before the first minute of a session."""
 
     def on_update(self, bar: Bar) -> None:
-        """A bar of an earlier minute came late or was revised; `bar` is its newest state."""
+        """A bar of an earlier minute came late or was revised; `bar` is its newest state.
+
+        Derived bars that were delivered before and hold that minute follow as updates too.
+        """
 
     def on_bar(self, bar: Bar) -> None:
-        """A bar ended at this minute."""
+        """A bar ended at this minute, a base bar or one of `intervals`; `bar.interval` tells."""
 
     def on_step(self, now: int) -> None:
         """A minute ended (`now`: UTC microseconds), with bars or without."""

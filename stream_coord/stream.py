@@ -7,61 +7,79 @@ what is due, and then waits.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice, repeat
+from itertools import chain, islice
 
 import numpy as np
 
 from stream_coord.bars import Bar
-from stream_coord.clock import format_moment
-from stream_coord.compute.digest import SessionDigest, bar_records, symbol_keys
-from stream_coord.errors import StrategyError
+from stream_coord.compute.digest import (
+    RANK_BASE,
+    RANK_DERIVED,
+    RECORD,
+    Records,
+    SessionDigest,
+    bar_records,
+    symbol_keys,
+    update_records,
+)
+from stream_coord.delivery import Callbacks, Ending, bar_objects
 from stream_coord.pace import Pace
-from stream_coord.session.block import Block
+from stream_coord.session.block import Block, Bools
 from stream_coord.session.boundaries import planned_changes
 from stream_coord.session.data import SessionData
-from stream_coord.strategy import Strategy, describe
+from stream_coord.strategy import Strategy
+from stream_coord.upkeep.keeper import Keeper
 
 _CHUNK_BARS = 8192
 """Bars that are digested, or made into `Bar` objects, at a time: they stay in the cache."""
+
+
+_NO_RECORDS = np.empty(0, RECORD)
 
 
 class SessionStream:
     """Streams one session through the session store.
 
     Args:
-        data: The session store; its session has been started with `block`.
-        block: The session's bars.
+        data: The session store; its session has been started with the session's bars.
         strategy: Who is called; None: nobody.
         on_first_bar: Called once, when the first minute that has bars is visible.
         pace: When minutes are due; None: at once.
+        keeper: Who looks after missing minutes; None: nobody.
 
     Attributes:
         bars: Base bars delivered so far.
+        derived_bars: Derived bars delivered so far.
         updates: Update events delivered so far.
     """
 
     def __init__(
         self,
         data: SessionData,
-        block: Block,
         strategy: Strategy | None,
         on_first_bar: Callable[[], None],
         pace: Pace | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
+        block = data.pristine.base
         self._data = data
         self._pace = pace or Pace()
+        self._keeper = keeper
         self._block = block
+        self._derived = [
+            Delivery(data.pristine.derived[interval], self._records) for interval in data.derived
+        ]
         self._starts: list[int] = block.starts.tolist()
         self._ends: list[int] = block.ends.tolist()
         self._keys = symbol_keys(block.symbols)
-        self._names = np.array(block.symbols, object)
         self._digest = SessionDigest(data.session.date)
         self._chunk_slots = max(1, _CHUNK_BARS // max(1, len(block.symbols)))
         self._calls = Callbacks(strategy)
         self._on_first_bar: Callable[[], None] | None = on_first_bar
         self.bars = 0
+        self.derived_bars = 0
         self.updates = 0
 
     def run(self) -> str:
@@ -75,10 +93,7 @@ class SessionStream:
         slot = self._block.today
         self._pace.begin(data.session.start)
         for change in planned_changes(data.session):
-            stop = bisect_right(self._ends, change.time)
-            while slot < stop:
-                first, slot = slot, self._due(slot, stop)
-                self._minutes(first, slot)
+            slot = self._advance(slot, change.time)
             self._pace.wait_until(change.time)
             data.show(slot, change.time)
             self._digest.add_boundary(change.time, change.left.value, change.entered.value)
@@ -91,6 +106,31 @@ class SessionStream:
         """Whether minutes must be walked one by one; subscribers come and go."""
         return self._calls.watch_minutes or self._data.subscriptions.active
 
+    def _advance(self, slot: int, until: int) -> int:
+        """Stream minutes and checks up to a time, and return the first slot that ends later."""
+        stop = bisect_right(self._ends, until)
+        while slot < stop:
+            self._checks_before(slot, self._ends[slot])
+            first, slot = slot, self._due(slot, stop)
+            self._chunk(first, slot)
+        self._checks_before(slot, until + 1)
+        return slot
+
+    def _checks_before(self, slot: int, time: int) -> None:
+        """Let upkeep do what is due before a time, up to which no minute ends."""
+        while (check := self._next_check(time - 1)) is not None:
+            self._pace.wait_until(check)
+            self._data.show(slot, check)
+            self._look_after(check)
+            if self._watched:
+                self._data.subscriptions.publish(check, self._tell_updates(check))
+            else:
+                self._drop_updates()
+
+    def _next_check(self, until: int) -> int | None:
+        check = self._keeper.next_check if self._keeper else None
+        return check if check is not None and check <= until else None
+
     def _due(self, slot: int, stop: int) -> int:
         """Wait for the minute of `slot`; return where those to advance together with it end."""
         due = self._pace.wait_until(self._ends[slot])
@@ -98,136 +138,194 @@ class SessionStream:
             return slot + 1  # so that the lag of each is known
         return bisect_right(self._ends, due, slot + 1, min(slot + self._chunk_slots, stop))
 
-    def _minutes(self, first: int, stop: int) -> None:
-        block = self._block
-        records = bar_records(
-            block.starts[first:stop] + block.interval.micros,
+    def _chunk(self, first: int, stop: int) -> None:
+        """Stream some minutes, and what upkeep does between and at them."""
+        chunk = self._chunk_of(first, stop)
+        slot = first
+        while slot < stop:
+            check = self._next_check(self._ends[stop - 1])
+            if check is None:
+                self._minutes(chunk, slot, stop)
+                return
+            end = bisect_left(self._ends, check, slot, stop)
+            if slot < end:
+                self._minutes(chunk, slot, end)
+            if self._ends[end] == check:
+                self._minutes(chunk, end, end + 1, check)
+                end += 1
+            else:
+                self._checks_before(end, self._ends[end])
+            slot = end
+
+    def _chunk_of(self, first: int, stop: int) -> Chunk:
+        calls, subscriptions = self._calls, self._data.subscriptions
+        subscribed = subscriptions.active
+        records = self._records(self._block, first, stop, RANK_BASE)
+        chunk = Chunk(first, records, self._block.present[:, first:stop], subscribed)
+        if subscribed or calls.watch_minutes:
+            readers = subscriptions.intervals if subscribed else ()
+            chunk.bars = bar_objects(self._block, first, stop, subscribed or calls.watch_bars)
+            after, until = self._starts[first], self._ends[stop - 1]
+            chunk.ending = Ending(self._data, calls.intervals, readers, after, until)
+        return chunk
+
+    def _minutes(self, chunk: Chunk, first: int, stop: int, check: int | None = None) -> None:
+        """Stream some minutes; if `check` is given, the one minute at whose end upkeep is due."""
+        base = chunk.records_of(first, stop)
+        self.bars += len(base)
+        if self._on_first_bar is not None and len(base):
+            self._data.show(first + 1, self._ends[first])
+            self._on_first_bar()
+            self._on_first_bar = None
+        if check is not None:
+            self._digest.add(base)
+            self._data.show(stop, check)
+            self._look_after(check)
+            base = base[:0]
+        derived = [one.until(self._ends[stop - 1]) for one in self._derived]
+        self.derived_bars += sum(map(len, derived))
+        self._digest.add_bars(base, derived)
+        if chunk.ending is not None:
+            self._deliver(chunk, chunk.ending, first, stop)
+        else:
+            self._data.show(stop, self._ends[stop - 1])
+            self._drop_updates()
+
+    def _records(self, block: Block, first: int, stop: int, rank: int) -> Records:
+        return bar_records(
+            block.ends[first:stop],
             self._keys,
             block.interval.micros,
             block.values[:, :, first:stop],
             block.present[:, first:stop],
             block.flags[:, first:stop],
+            rank,
         )
-        self._digest.add(records)
-        self.bars += len(records)
-        if self._on_first_bar is not None and len(records):
-            self._data.show(first + 1, self._ends[first])
-            self._on_first_bar()
-            self._on_first_bar = None
-        if self._watched:
-            self._deliver(first, stop)
-        else:
-            self._data.show(stop, self._ends[stop - 1])
 
-    def _deliver(self, first: int, stop: int) -> None:
+    # -- upkeep --------------------------------------------------------------------------------
+
+    def _look_after(self, check: int) -> None:
+        """Let upkeep do what is due, while time stands still; what it changed are update events."""
+        if self._keeper is None:
+            return
+        with self._pace.standing_still():
+            changed = self._keeper.check(check, self._data)
+        for kept in changed:
+            for block, rows, slots in kept.cells:
+                self._digest.add(
+                    update_records(
+                        check,
+                        block.ends[slots],
+                        self._keys[rows],
+                        block.interval.micros,
+                        block.values[:, rows, slots],
+                        block.flags[rows, slots],
+                    )
+                )
+
+    def _drop_updates(self) -> None:
+        if self._data.has_updates:
+            self.updates += len(self._data.drain_updates())
+
+    # -- delivery ------------------------------------------------------------------------------
+
+    def _deliver(self, chunk: Chunk, ending: Ending, first: int, stop: int) -> None:
         """Walk the minutes one by one: show the minute, then updates, bars, step, subscribers."""
-        data, calls, subscriptions = self._data, self._calls, self._data.subscriptions
-        on_update, on_bar, on_step = calls.on_update, calls.on_bar, calls.on_step
-        subscribed = subscriptions.active
-        objects, counts = self._bar_objects(first, stop, subscribed or calls.watch_bars)
-        hook, bar, now = "", None, 0  # whom to name when a callback raises
-        updates: list[Bar] = []
+        data, subscriptions, subscribed = self._data, self._data.subscriptions, chunk.subscribed
+        objects, counts = chunk.bars
+        for slot in range(first, stop):
+            now = self._ends[slot]
+            data.show(slot + 1, now)
+            bars: Iterable[Bar] = islice(objects, counts[slot - chunk.first])
+            if subscribed:
+                bars = list(bars)
+            updates = self._tell_updates(now) if data.has_updates else ()
+            if now in ending.times:
+                self._tell(chain(bars, ending.for_strategy(now)), now)
+            else:
+                self._tell(bars, now)
+            if subscribed:
+                subscriptions.publish(now, [*updates, *bars, *ending.for_readers(now)])
+
+    def _tell(self, bars: Iterable[Bar], now: int) -> None:
+        """Call the strategy for the bars of a minute, and for its end."""
+        calls = self._calls
+        on_bar, hook, bar = calls.on_bar, "on_bar", None  # whom to name when a callback raises
         try:
-            for slot, count in zip(range(first, stop), counts, strict=True):
-                now = self._ends[slot]
-                data.show(slot + 1, now)
-                bars: Iterable[Bar] = islice(objects, count)
-                if subscribed:
-                    bars, updates = list(bars), []
-                if data.has_updates:
-                    hook, updates = "on_update", data.drain_updates()
-                    for bar in updates:
-                        self.updates += 1
-                        on_update(bar)
-                hook = "on_bar"
-                for bar in bars:
-                    on_bar(bar)
-                hook, bar = "on_step", None
-                on_step(now)
-                if subscribed:
-                    hook = ""
-                    subscriptions.publish(now, [*updates, *bars])
+            for bar in bars:
+                on_bar(bar)
+            hook, bar = "on_step", None
+            calls.on_step(now)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # polars panics and sys.exit() are no Exceptions
-            if not hook:
-                raise
-            raise calls.blame(hook, data, now, bar, error) from error
+            raise calls.blame(hook, self._data, now, bar, error) from error
 
-    def _bar_objects(self, first: int, stop: int, wanted: bool) -> tuple[Iterator[Bar], list[int]]:
-        """Return the bars of some minutes in order of delivery, and how many each minute has."""
-        if not wanted:
-            return iter(()), [0] * (stop - first)
-        block = self._block
-        present = block.present[:, first:stop].T
-        counts: list[int] = present.sum(axis=1).tolist()
-        slots, rows = np.nonzero(present)
-        slots += first
-
-        def of_each_bar(times: list[int]) -> Iterator[int]:
-            """Give all bars of a minute the same int, which costs less than one for each."""
-            return chain.from_iterable(map(repeat, times[first:stop], counts))
-
-        bars = map(
-            Bar,
-            self._names[rows].tolist(),
-            repeat(block.label),
-            of_each_bar(self._starts),
-            of_each_bar(self._ends),
-            *block.values[:, rows, slots].tolist(),
-            block.flags[rows, slots].tolist(),
-        )
-        return bars, counts
+    def _tell_updates(self, now: int) -> list[Bar]:
+        """Call the strategy for each update, and return them."""
+        calls, updates = self._calls, self._data.drain_updates()
+        bar = None
+        try:
+            for bar in updates:
+                self.updates += 1
+                calls.on_update(bar)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise calls.blame("on_update", self._data, now, bar, error) from error
+        return updates
 
 
-class Callbacks:
-    """A strategy's callbacks, and who is to blame when one raises.
+class Chunk:
+    """Some minutes that are advanced together, with what is made for all of them at once.
+
+    Args:
+        first: The first slot.
+        records: The records of its base bars.
+        present: Whether there is a bar; bool, shape (S, T).
+        subscribed: Whether somebody waits for the bars.
 
     Attributes:
-        on_update: The strategy's own, or one that does nothing; so are `on_bar` and `on_step`.
-        watch_bars: Whether `on_bar` is the strategy's own.
-        watch_minutes: Whether any of the three is, so that minutes must be walked one by one.
+        bars: The base bars as objects, and how many each minute has.
+        ending: The derived bars as objects; None: nobody watches these minutes.
     """
 
-    def __init__(self, strategy: Strategy | None) -> None:
-        self._strategy = strategy
-        acting = Strategy() if strategy is None else strategy
-        self.on_update, self.on_bar, self.on_step = (
-            acting.on_update,
-            acting.on_bar,
-            acting.on_step,
-        )
-        self.watch_bars = _overrides(strategy, "on_bar")
-        self.watch_minutes = self.watch_bars or any(
-            _overrides(strategy, hook) for hook in ("on_update", "on_step")
-        )
+    def __init__(self, first: int, records: Records, present: Bools, subscribed: bool) -> None:
+        self.first = first
+        self.subscribed = subscribed
+        self.bars: tuple[Iterator[Bar], list[int]] = (iter(()), [])
+        self.ending: Ending | None = None
+        self._records = records
+        self._present = present
+        self._edges: list[int] = []
 
-    def one(self, hook: str, data: SessionData, *args: object) -> None:
-        """Call one hook, if there is a strategy.
-
-        Raises:
-            StrategyError: it raised.
-        """
-        if self._strategy is not None:
-            try:
-                getattr(self._strategy, hook)(*args)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                raise self.blame(hook, data, data.now, None, error) from error
-
-    def blame(
-        self, hook: str, data: SessionData, now: int, bar: Bar | None, error: BaseException
-    ) -> StrategyError:
-        """Return the error that names session, minute and symbol."""
-        symbol = f", symbol {bar.symbol}" if bar else ""
-        return StrategyError(
-            f"{type(self._strategy).__name__}.{hook} raised {describe(error)}",
-            f"It happened in session {data.session.date}, at {format_moment(now)}{symbol}.",
-        )
+    def records_of(self, first: int, stop: int) -> Records:
+        """Return the records of slots first ... stop - 1."""
+        if stop - first == self._present.shape[1]:
+            return self._records
+        if not self._edges:
+            counts = np.count_nonzero(self._present, axis=0)
+            self._edges = [0, *np.cumsum(counts).tolist()]
+        return self._records[self._edges[first - self.first] : self._edges[stop - self.first]]
 
 
-def _overrides(strategy: Strategy | None, hook: str) -> bool:
-    acting = getattr(strategy, hook, None)  # of the class, or set on the instance
-    function = getattr(acting, "__func__", acting)
-    return strategy is not None and function is not getattr(Strategy, hook)
+class Delivery:
+    """How far the bars of a derived block are delivered.
+
+    Args:
+        block: The bars.
+        records: Makes records of some of its slots.
+    """
+
+    def __init__(self, block: Block, records: Callable[[Block, int, int, int], Records]) -> None:
+        self._block = block
+        self._records = records
+        self._ends: list[int] = block.ends.tolist()
+        self._next = block.today
+
+    def until(self, time: int) -> Records:
+        """Return the records of the bars that end by a time and are not delivered yet."""
+        first, self._next = self._next, bisect_right(self._ends, time, self._next)
+        if first == self._next:
+            return _NO_RECORDS
+        return self._records(self._block, first, self._next, RANK_DERIVED)

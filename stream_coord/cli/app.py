@@ -12,6 +12,7 @@ from stream_coord.cli.guard import guarded
 
 def build_app() -> typer.Typer:
     """Return the `sc` application."""
+    from stream_coord.cli.fill_gaps import fill_gaps
     from stream_coord.cli.import_bars import import_bars
     from stream_coord.cli.init import init
     from stream_coord.cli.replay import replay
@@ -30,6 +31,7 @@ def build_app() -> typer.Typer:
     app.callback()(_common)
     app.command("init")(guarded(init))
     app.command("import")(guarded(import_bars))
+    app.command("fill-gaps")(guarded(fill_gaps))
     app.command("replay")(guarded(replay))
     app.command("report")(guarded(report))
     app.add_typer(store_app(), name="store")

@@ -71,7 +71,6 @@ def replay(
 
     Example: sc replay --from 2018-11-02 --to 2018-11-23 --speed 60 --live
     """
-    from stream_coord.coordinator import Coordinator
     from stream_coord.pace import Pace, parse_speed
     from stream_coord.render.console import error_console, has_live_view
     from stream_coord.render.replay import replay_json, replay_text
@@ -90,10 +89,8 @@ def replay(
         with shell.out.strangers():
             acting = shell.strategy()
         plan = shell.plan(*dates, next_one=dates == (None, None))
-        coordinator = Coordinator(
-            plan.store, plan.interval, plan.universe, plan.sessions, acting, context.obj, pace
-        )
-
+        coordinator = plan.coordinator(acting, pace)
+        coordinator.begun = context.obj
         if live is None:
             live = pace.factor is not None and not quiet and has_live_view(error_console())
         with (
@@ -105,7 +102,10 @@ def replay(
             run = record_replay(
                 coordinator, ledger, shell.clock, shell.config, plan.calendar, moved
             )
-        shell.out.answer(lambda: replay_text(run, plan.calendar), lambda: replay_json(run))
+            calls = ledger.source_calls(run.number)
+        shell.out.answer(
+            lambda: replay_text(run, plan.calendar, calls), lambda: replay_json(run, calls)
+        )
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def report(
     Example: sc report --fail-under 99.5
     """
     from stream_coord.render.report import Report, report_json, report_text
-    from stream_coord.runs import measure_store
+    from stream_coord.runs import first_bars, measure_store
 
     _check_threshold(fail_under, metric)
     dates = optional_date(first), optional_date(last)
@@ -68,9 +68,12 @@ def report(
         found = Report(plan.calendar, plan.sessions, plan.universe.symbols)
         _read_history(found, shell)
         with shell.out.progress("Reading") as advance:
-            for quality in measure_store(plan.store, plan.interval, plan.universe, plan.sessions):
+            what = (plan.store, plan.interval, plan.universe)
+            for quality in measure_store(*what, plan.sessions, found.remembered):
                 found.add(quality)
                 advance(found.sessions_read, len(plan.sessions), str(quality.session.date))
+        if found.gaps:
+            found.tell_gaps_apart(first_bars(*what))
         shell.out.answer(lambda: report_text(found), lambda: report_json(found))
         if fail_under is not None:
             _test(found.rows, fail_under, metric, shell)
@@ -80,9 +83,10 @@ def _read_history(found: Report, shell: Shell) -> None:
     """Take what the ledger knows; a store without one can be reported on all the same."""
     try:
         with shell.ledger() as ledger:
-            found.add_history(ledger)
+            found.add_history(ledger, shell.config.base_interval)
     except LedgerError as error:
-        shell.out.note(f"{shell.config.mask(error.message)}: imports and runs are left out.")
+        message = shell.config.mask(error.message)
+        shell.out.note(f"{message}: imports, runs and what is known of gaps are left out.")
 
 
 def _check_threshold(fail_under: float | None, metric: str) -> None:

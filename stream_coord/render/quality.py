@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
@@ -11,8 +12,10 @@ from rich.text import Text
 
 from stream_coord.clock import format_moment
 from stream_coord.compute.quality import GapRow, QualityRow
-from stream_coord.render.text import percent, plural
+from stream_coord.render.text import percent, plural, printable
 
+_MISSING, _FILLED = "missing", "filled"
+_KINDS = {"session": "whole session", "before_first": "before first bar"}
 _SHOWN = 20
 """Rows of a table before the rest is summed up in a line."""
 
@@ -42,6 +45,10 @@ def gap_json(gap: GapRow) -> dict[str, object]:
         "end": format_moment(gap.end),
         "minutes": gap.minutes,
         "state": gap.state,
+        "kind": gap.kind,
+        "source": gap.source,
+        "tries": gap.tries,
+        "last_try": None if gap.last_try is None else format_moment(gap.last_try),
     }
 
 
@@ -65,15 +72,18 @@ def quality_table(rows: Sequence[QualityRow], shown: int = _SHOWN) -> Renderable
     summary = f"{whole:,} of {plural(len(rows), 'symbol-session')} complete"
     if not below:
         return heading(f"{summary}.")
-    numbers = ("Expected", "Present", "Missing", "Quality %", "Coverage %")
+    # What is zero in all rows, as it is before anybody has asked a source, has no column.
+    states = ("no_trade", "unresolved")
+    explained = [name for name in states if any(getattr(row, name) for row in below)]
+    titles = [state_words(name).capitalize() for name in explained]
+    numbers = ("Expected", "Present", "Missing", *titles, "Quality %", "Coverage %")
     table = new_table("Symbol", "Session", *numbers, right=numbers)
     for row in below[:shown]:
+        counts = [row.expected, row.present, row.missing, *(getattr(row, n) for n in explained)]
         table.add_row(
             row.symbol,
             row.session,
-            f"{row.expected:,}",
-            f"{row.present:,}",
-            f"{row.missing:,}",
+            *(f"{count:,}" for count in counts),
             percent(row.quality),
             percent(row.coverage),
         )
@@ -81,25 +91,61 @@ def quality_table(rows: Sequence[QualityRow], shown: int = _SHOWN) -> Renderable
 
 
 def gaps_table(gaps: Sequence[GapRow], zone: ZoneInfo, shown: int = _SHOWN) -> RenderableType:
-    """Return the gaps, longest first, in the exchange's time."""
+    """Return the gaps, longest first and filled ones last, in the exchange's time."""
     if not gaps:
         return heading("No gaps.")
-    minutes = sum(gap.minutes for gap in gaps)
-    title = (
-        f"{plural(len(gaps), 'gap')} of {plural(minutes, 'minute')}, longest first ({zone.key}):"
-    )
-    columns = ("Symbol", "Session", "From", "Until", "Minutes", "State")
+    of_kinds = any(gap.kind in _KINDS for gap in gaps)
+    of_sources = any(gap.source is not None for gap in gaps)
+    columns = ["Symbol", "Session", "From", "Until", "Minutes", "State"]
+    columns += ["Kind"] * of_kinds + ["Source"] * of_sources
     table = new_table(*columns, right=("Minutes",))
-    for gap in sorted(gaps, key=lambda gap: (-gap.minutes, gap.start, gap.symbol))[:shown]:
-        table.add_row(
+    for gap in sorted(gaps, key=_gap_order)[:shown]:
+        cells = [
             gap.symbol,
             gap.session,
             _time_of_day(gap.start, gap, zone),
             _time_of_day(gap.end, gap, zone),
             f"{gap.minutes:,}",
-            gap.state,
-        )
-    return Group(heading(title), table, *_rest(len(gaps) - shown))
+            state_words(gap.state),
+        ]
+        cells += [_KINDS.get(gap.kind, "")] * of_kinds
+        cells += [source_name(gap.source or "")] * of_sources
+        table.add_row(*map(printable, cells))
+    return Group(heading(_gaps_title(gaps, zone)), table, *_rest(len(gaps) - shown))
+
+
+def state_words(state: str) -> str:
+    """Return a gap's state as people read it.
+
+    >>> state_words("no_trade")
+    'no trade'
+    """
+    return state.replace("_", " ")
+
+
+def source_name(identity: str) -> str:
+    """Return the name of a source within its identity.
+
+    >>> source_name("backup: store delta:../other/bars")
+    'backup'
+    """
+    return identity.partition(": ")[0]
+
+
+def _gap_order(gap: GapRow) -> tuple[bool, int, int, str]:
+    return (gap.state == _FILLED, -gap.minutes, gap.start, gap.symbol)
+
+
+def _gaps_title(gaps: Sequence[GapRow], zone: ZoneInfo) -> str:
+    minutes: Counter[str] = Counter()
+    for gap in gaps:
+        minutes[gap.state] += gap.minutes
+    title = f"{plural(len(gaps), 'gap')} of {plural(minutes.total(), 'minute')}"
+    if set(minutes) == {_MISSING}:
+        return f"{title}, longest first ({zone.key}):"
+    states = ", ".join(f"{minutes[state]:,} {state_words(state)}" for state in sorted(minutes))
+    order = "longest first, filled ones last" if _FILLED in minutes else "longest first"
+    return f"{title} ({states}), {order} ({zone.key}):"
 
 
 def heading(text: str) -> Text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
@@ -11,6 +11,7 @@ from rich.text import Text
 from stream_coord.calendars import Calendar, Session
 from stream_coord.clock import format_moment
 from stream_coord.compute.quality import GapRow, QualityRow
+from stream_coord.interval import Interval
 from stream_coord.render.quality import (
     gap_json,
     gaps_table,
@@ -20,7 +21,7 @@ from stream_coord.render.quality import (
     quality_table,
 )
 from stream_coord.render.text import percent, plural, printable
-from stream_coord.session.quality import SessionQuality
+from stream_coord.session.quality import SessionQuality, tell_apart
 from stream_coord.stores.ledger import ImportRow, Ledger, RunRow
 
 _RUNS_SHOWN = 5
@@ -36,6 +37,7 @@ class Report:
         symbols: The symbols asked for.
         rows: One row per expected symbol-session.
         gaps: All gaps, by session, symbol and time.
+        remembered: What the ledger knows of gaps.
         runs: The ledger's runs, newest first.
         imports: The ledger's imports, newest first.
         rejects: Rejected rows by reason.
@@ -47,6 +49,7 @@ class Report:
     symbols: Sequence[str]
     rows: list[QualityRow] = field(default_factory=list)
     gaps: list[GapRow] = field(default_factory=list)
+    remembered: Sequence[GapRow] = ()
     runs: list[RunRow] = field(default_factory=list)
     imports: list[ImportRow] = field(default_factory=list)
     rejects: dict[str, int] = field(default_factory=dict)
@@ -59,8 +62,23 @@ class Report:
         self.gaps += quality.gaps()
         self.sessions_read += 1
 
-    def add_history(self, ledger: Ledger) -> None:
-        """Take what the ledger knows."""
+    def tell_gaps_apart(self, first_bars: Mapping[str, int]) -> None:
+        """Name those gaps that lie before their symbol's first stored bar.
+
+        Args:
+            first_bars: The start of each symbol's first stored bar, UTC microseconds.
+        """
+        self.gaps = list(tell_apart(self.gaps, first_bars))
+
+    def add_history(self, ledger: Ledger, interval: Interval) -> None:
+        """Take what the ledger knows.
+
+        Args:
+            ledger: The ledger.
+            interval: That of the bars whose gaps it is asked for.
+        """
+        first, last = (self.sessions[at].date.isoformat() for at in (0, -1))
+        self.remembered = ledger.gap_states(str(interval), first, last, self.symbols)
         self.runs = ledger.runs()
         self.imports = ledger.imports()
         self.rejects = ledger.reject_counts()
@@ -115,12 +133,13 @@ def missed_threshold(rows: Iterable[QualityRow], fail_under: float, metric: str)
 
 def _runs_table(runs: Sequence[RunRow]) -> RenderableType:
     if not runs:
-        return Text("No replay is recorded yet: run `sc replay`.")
-    columns = ("Run", "Started (UTC)", "Status", "Sessions", "Bars", "Digest")
+        return Text("Nothing is recorded yet: run `sc replay`.")
+    columns = ("Run", "Command", "Started (UTC)", "Status", "Sessions", "Bars", "Digest")
     table = new_table(*columns, right=("Sessions", "Bars"))
     for run in runs[:_RUNS_SHOWN]:
         table.add_row(
             str(run.id),
+            printable(run.command),
             format_moment(run.started),
             run.status,
             f"{run.sessions or 0:,}",

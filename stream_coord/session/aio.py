@@ -30,11 +30,14 @@ class _Store(Protocol):
     def subscriptions(self) -> Subscriptions: ...
     @property
     def interval(self) -> Interval: ...
-    def latest(self, symbol: str, /) -> Bar | None: ...
-    def latest_many(self, symbols: Iterable[str] | None = None) -> dict[str, Bar | None]: ...
-    def last_n(self, symbol: str, n: int) -> Bars: ...
-    def since(self, symbol: str, start: int) -> Bars: ...
-    def count(self, symbol: str) -> int: ...
+    def latest_bar(self, symbol: str, interval: Interval | str | None = None) -> Bar | None: ...
+    def latest_many(
+        self, symbols: Iterable[str] | None = None, interval: Interval | str | None = None
+    ) -> dict[str, Bar | None]: ...
+    def last_n(self, symbol: str, n: int, interval: Interval | str | None = None) -> Bars: ...
+    def since(self, symbol: str, start: int, interval: Interval | str | None = None) -> Bars: ...
+    def count(self, symbol: str, interval: Interval | str | None = None) -> int: ...
+    def in_progress(self, symbol: str, interval: Interval | str) -> Bar | None: ...
     def metrics(self, symbol: str) -> SymbolMetrics: ...
     def start_session(self, session: Session) -> None: ...
     def add_bar(
@@ -59,9 +62,11 @@ class AsyncSession:
     Every call answers at once, from memory, and lets no other task run meanwhile; they are
     awaitables so that code written for a remote store runs as it is. What waits is ``async for``
     over `subscribe`. As everywhere, only bars whose end is at or before ``session.now`` are seen,
-    and times are UTC microseconds.
+    and times are UTC microseconds. Reads without an `interval` are of the base bars; an interval
+    that nobody configured is activated when it is first asked for, back to the session's start.
 
-    All of them raise `SessionStoreError` for a symbol that the session does not have.
+    All of them raise `SessionStoreError` for a symbol that the session does not have, and for an
+    interval that cannot be built of its base bars.
 
     Args:
         store: The session store.
@@ -80,7 +85,7 @@ class AsyncSession:
 
         Args:
             symbol: The symbol.
-            interval: The base interval, which is also the default.
+            interval: The bars' interval; None for the base interval.
             queue_bars: In a paced run, bars that may wait before the oldest is dropped.
 
         Raises:
@@ -92,29 +97,43 @@ class AsyncSession:
 
     # -- reading -------------------------------------------------------------------------------
 
-    async def get_latest_bar(self, symbol: str) -> Bar | None:
+    async def get_latest_bar(
+        self, symbol: str, interval: Interval | str | None = None
+    ) -> Bar | None:
         """Return the newest visible bar; None before the first."""
-        return self._store.latest(symbol)
+        return self._store.latest_bar(symbol, interval)
 
     async def get_latest_bars_multi(
-        self, symbols: Iterable[str] | None = None
+        self, symbols: Iterable[str] | None = None, interval: Interval | str | None = None
     ) -> dict[str, Bar | None]:
         """Return the newest visible bar of each symbol (None: of all symbols)."""
-        return self._store.latest_many(symbols)
+        return self._store.latest_many(symbols, interval)
 
-    async def get_last_n_bars(self, symbol: str, n: int) -> Bars:
+    async def get_bar_in_progress(self, symbol: str, interval: Interval | str) -> Bar | None:
+        """Return the derived bar that is not over yet, of the base bars seen so far, if any."""
+        return self._store.in_progress(symbol, interval)
+
+    async def get_last_n_bars(
+        self, symbol: str, n: int, interval: Interval | str | None = None
+    ) -> Bars:
         """Return the last `n` bars that exist, fewer where there are fewer; oldest first.
 
         The columns are views, valid until the next step: copy what is kept over an ``await``.
         """
-        return self._store.last_n(symbol, n)
+        return self._store.last_n(symbol, n, interval)
 
-    async def get_bars_since(self, symbol: str, start: int) -> Bars:
+    async def get_bars_since(
+        self, symbol: str, start: int, interval: Interval | str | None = None
+    ) -> Bars:
         """Return the visible bars whose start is at or after `start`; views, oldest first."""
-        return self._store.since(symbol, start)
+        return self._store.since(symbol, start, interval)
 
     async def get_bars(
-        self, symbol: str, start: int | None = None, end: int | None = None
+        self,
+        symbol: str,
+        start: int | None = None,
+        end: int | None = None,
+        interval: Interval | str | None = None,
     ) -> list[Bar]:
         """Return the visible bars of a span as objects, oldest first.
 
@@ -122,13 +141,14 @@ class AsyncSession:
             symbol: The symbol.
             start: The first bar's start at the earliest; None: from the oldest visible bar on.
             end: All bars' starts lie before it; None: up to the newest visible bar.
+            interval: The bars' interval; None for the base interval.
         """
-        bars = self._store.since(symbol, _BEGINNING if start is None else start)
+        bars = self._store.since(symbol, _BEGINNING if start is None else start, interval)
         return list(bars if end is None else islice(bars, int(np.searchsorted(bars.start, end))))
 
-    async def get_bar_count(self, symbol: str) -> int:
+    async def get_bar_count(self, symbol: str, interval: Interval | str | None = None) -> int:
         """Return how many bars of the symbol are visible."""
-        return self._store.count(symbol)
+        return self._store.count(symbol, interval)
 
     async def get_session_metrics(self, symbol: str) -> SessionMetrics:
         """Return the current session's numbers of one symbol up to now, `bar_quality` included."""

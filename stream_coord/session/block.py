@@ -1,7 +1,8 @@
 """One interval's bars of all symbols, as one block of arrays.
 
-Layout: ``values[field, symbol, slot]``. A slot is one grid minute, so a symbol's window is one
-contiguous run, a replayed minute is one column, and trailing history and today are neighbours.
+Layout: ``values[field, symbol, slot]``. A slot is one grid minute (of a derived interval: one
+bucket of them), so a symbol's window is one contiguous run, a replayed minute is one column, and
+trailing history and today are neighbours.
 Holes are NaN with ``present`` False. Everything of a session is in the block before it streams;
 what a reader may see is decided by the session store's cursor, and by nothing else.
 """
@@ -70,30 +71,34 @@ class Block:
         interval: The bars' interval.
         label: The interval's name.
         symbols: Rows of the block, sorted by code point; shape (S,).
+        sessions: The sessions, oldest first.
         starts: Start of each slot, UTC microseconds, int64, shape (C,), ascending.
+        ends: End of each slot, likewise; a bar is visible from it on.
         regular: Whether a slot is of the regular hours, so that a bar is expected; bool, (C,).
         values: open, high, low, close, volume; float64, shape (5, S, C), NaN in holes.
         present: Whether there is a bar; bool, shape (S, C).
         flags: The bits of `stream_coord.bars`; uint8, shape (S, C).
         today: The first slot of the newest session; what lies before it is history.
+        n: Real base bars that each derived bar is built of, int32, shape (S, C); None in a block
+            of base bars.
+        n_expected: Base slots of each bucket, int64, shape (C,); None in a block of base bars.
         writes: Counts the writes while others read.
     """
 
     interval: Interval
     label: str
     symbols: tuple[str, ...]
+    sessions: tuple[Session, ...]
     starts: Ints
+    ends: Ints
     regular: Bools
     values: Floats
     present: Bools
     flags: NDArray[np.uint8]
     today: int
+    n: NDArray[np.int32] | None = None
+    n_expected: Ints | None = None
     writes: Writes = field(default_factory=Writes, repr=False, compare=False)
-
-    @property
-    def ends(self) -> Ints:
-        """End of each slot, UTC microseconds, int64, shape (C,)."""
-        return self.starts + self.interval.micros
 
     @classmethod
     def empty(
@@ -113,7 +118,9 @@ class Block:
             interval=interval,
             label=str(interval),
             symbols=tuple(map(str, symbols)),  # plain text, which every encoder knows
+            sessions=tuple(sessions),
             starts=starts,
+            ends=starts + interval.micros,
             regular=np.concatenate([session.regular_mask(interval) for session in sessions]),
             values=np.full((len(FIELDS), *shape), np.nan),
             present=np.zeros(shape, np.bool_),
@@ -126,10 +133,24 @@ class Block:
         return replace(
             self,
             starts=_readonly(self.starts),
+            ends=_readonly(self.ends),
             regular=_readonly(self.regular),
             values=_readonly(self.values),
             present=_readonly(self.present),
             flags=_readonly(self.flags),
+            n=None if self.n is None else _readonly(self.n),
+            n_expected=None if self.n_expected is None else _readonly(self.n_expected),
+        )
+
+    def copy(self, writes: Writes) -> Block:
+        """Return a block with bars of its own, whose writes are counted by `writes`."""
+        return replace(
+            self,
+            values=self.values.copy(),
+            present=self.present.copy(),
+            flags=self.flags.copy(),
+            n=None if self.n is None else self.n.copy(),
+            writes=writes,
         )
 
     def fill(self, frame: pl.DataFrame) -> int:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_coord.bars import FIELDS, SYNTHETIC, Bar, parse_symbols
+from stream_coord.bars import FIELDS, Bar, parse_symbols
 from stream_coord.calendars import Session
-from stream_coord.errors import SessionStoreError, near_miss
+from stream_coord.errors import SessionStoreError
 from stream_coord.interval import MINUTE, Interval
 from stream_coord.session.aio import AsyncSession
 from stream_coord.session.arrival import Arrival
-from stream_coord.session.block import Block, Bools, Floats, Ints, slots_of, symbol_rows
+from stream_coord.session.block import Block, Floats, Ints, symbol_rows
 from stream_coord.session.latest import LatestBars
+from stream_coord.session.reading import SessionReads, parsed
+from stream_coord.session.series import Kept, Series, check_derivable
 from stream_coord.session.subscriptions import Subscriptions
-from stream_coord.session.views import Bars, SymbolMetrics, bar_at
-from stream_coord.session.visible import Visible
+from stream_coord.session.writing import Current, check_values
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,100 +30,122 @@ if TYPE_CHECKING:
 __all__ = ["Arrival", "SessionData"]
 
 
-class SessionData:
+class SessionData(SessionReads):
     """The current session's bars of many symbols, visible up to `now`.
 
     Reads hand out only bars whose end is at or before `now`. They are plain calls, safe from any
     thread while another one advances the clock or adds bars. Arrays are read-only views of the
     store, valid until the next step; copy what is to be kept.
 
+    Reads without an `interval` are of the base bars; with one (``"5m"``, ``"1d"``) of bars that are
+    derived of these. An interval that nobody configured is activated when it is first asked for:
+    derived back to the oldest session that is held, and kept up from then on. Such a reading call
+    raises `SessionStoreError` for an interval that cannot be built of the base bars, and
+    `IntervalError` for a text that is no interval.
+
     Args:
         symbols: The symbols, in any order.
         session: The first session.
         interval: The base interval; one minute by default.
+        derived: Intervals to derive from the start.
 
     Attributes:
+        derived: The intervals to derive from the start, shorter ones first.
         subscriptions: Who waits for bars to come; a replay publishes them there.
         aio: The store's calls for event loops; ``async for bar in aio.subscribe(...)``.
 
     Raises:
         SymbolError: one of `symbols` is no symbol.
+        SessionStoreError: one of `derived` cannot be built of the base bars.
     """
 
-    latest: Callable[[str], Bar | None]
-    """``latest(symbol)`` is the newest visible bar, or None. Asked again within the same minute it
-    costs a dict look-up."""
-
     def __init__(
-        self, symbols: Iterable[str], session: Session, interval: Interval | None = None
+        self,
+        symbols: Iterable[str],
+        session: Session,
+        interval: Interval | None = None,
+        derived: Iterable[Interval] = (),
     ) -> None:
-        self._interval = interval or Interval(MINUTE)
+        super().__init__(interval or Interval(MINUTE))
+        self.derived = tuple(sorted({*derived} - {self._interval}))
+        self._asked: set[Interval] = set()
         self._stopped = False
-        self.subscriptions = Subscriptions(lambda: self.symbols, self._interval)
+        self.subscriptions = Subscriptions(lambda: self.symbols, self._interval, self.activate)
         self.aio = AsyncSession(self)
         self._writing = Lock()
         self._latest = LatestBars(self._newest, self._writing)
         self.latest = self._latest.__getitem__
         checked = tuple(map(str, parse_symbols(symbols)))
-        self._begin(session, Block.empty(checked, [session], self._interval), replayed=False)
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """The current session's symbols, sorted by code point."""
-        return self._visible.block.symbols
+        empty = Block.empty(checked, [session], self._interval)
+        self._begin(session, Series(empty), replayed=False)
 
     @property
     def session(self) -> Session:
         """The current session."""
-        return self._session
+        return self._current.session
 
     @property
-    def interval(self) -> Interval:
-        """The base interval."""
-        return self._interval
+    def pristine(self) -> Series:
+        """What a replay tells of: the bars it began with, and what upkeep filled.
+
+        A strategy's own bars are not in it.
+        """
+        return self._current.pristine
 
     @property
-    def now(self) -> int:
-        """UTC microseconds: bars that end at or before this are visible."""
-        return self._now
+    def series(self) -> Series:
+        """What is read: the pristine bars, or a copy of them with a strategy's own."""
+        return self._current.series
 
     # -- time ----------------------------------------------------------------------------------
 
-    def start_session(self, session: Session, block: Block | None = None) -> None:
-        """Begin a session, with none of its bars visible yet; the symbols are the block's.
+    def start_session(self, session: Session, bars: Block | Series | None = None) -> None:
+        """Begin a session, with none of its bars visible yet; the symbols are the bars'.
 
         Args:
             session: The session.
-            block: Its bars, as far as they are known beforehand (a replay knows them all); its
+            bars: Its bars, as far as they are known beforehand (a replay knows them all); their
                 last session is `session`. None: the symbols stay, and all bars will come through
                 `add_bar`.
 
         Raises:
-            SessionStoreError: the block is of another interval or another session.
+            SessionStoreError: the bars are of another interval or another session.
             IntervalError: the session is no whole number of bars.
         """
-        replayed = block is not None
+        replayed = bars is not None
         if replayed:
             self.subscriptions.begin()
-        if block is None:
-            block = Block.empty(self.symbols, [session], self._interval)
-        today = block.starts[block.today :]
-        if block.interval != self._interval or not (
-            np.array_equal(today, session.grid(self._interval))
+        if bars is None:
+            bars = Block.empty(self.symbols, [session], self._interval)
+        series = Series(bars) if isinstance(bars, Block) else bars
+        base = series.base
+        if base.interval != self._interval or not (
+            np.array_equal(base.starts[base.today :], session.grid(self._interval))
         ):
             raise SessionStoreError("the block is of another interval or of another session")
-        self._begin(session, block, replayed=replayed)
+        self._begin(session, series, replayed=replayed)
 
-    def _begin(self, session: Session, block: Block, *, replayed: bool) -> None:
+    def _begin(self, session: Session, series: Series, *, replayed: bool) -> None:
         with self._writing:
-            self._session = session
-            self._replayed = replayed
-            self._block = block
-            # Time before bars: who reads bars and then the time must not see it lag behind.
-            self._now = session.start
-            self._visible = Visible(block)
-            self._updates: list[Bar] = []
+            for interval in chain(self.derived, self._asked):
+                series.activate(interval)
+            self._current = Current(session, series, self.derived, replayed=replayed)
+            self._visible = self._current.visible
             self._latest.expire()
+
+    def activate(self, interval: Interval | str) -> None:
+        """Derive the bars of an interval from now on, in this session and all that follow.
+
+        Raises:
+            SessionStoreError: they cannot be built of the base bars.
+            IntervalError: `interval` is none.
+        """
+        wanted = parsed(interval)
+        if wanted != self._interval:
+            check_derivable(wanted, self._interval)
+            with self._writing:
+                self._asked.add(wanted)
+                self._current.activate(wanted)
 
     def advance_to(self, now: int) -> None:
         """Move the clock; bars that end at or before `now` become visible.
@@ -132,9 +156,9 @@ class SessionData:
         Raises:
             SessionStoreError: `now` lies before the present time.
         """
-        if now < self._now:
+        if now < self.now:
             raise SessionStoreError(
-                f"cannot turn the clock back from {self._now} to {now} (UTC microseconds)",
+                f"cannot turn the clock back from {self.now} to {now} (UTC microseconds)",
                 "Begin a session with start_session() to start over.",
             )
         self.show(self._visible.slots_ended(now), now)
@@ -144,8 +168,10 @@ class SessionData:
         if self._stopped:
             raise KeyboardInterrupt("the replay was stopped")
         with self._writing:
-            self._now = now  # before the bars, as in _begin()
-            self._visible.cursor = slots
+            visible = self._visible
+            # Time before bars: who reads bars and then the time must not see it lag behind.
+            visible.now.micros = now
+            visible.cursor = slots
             self._latest.expire()
 
     def stop(self) -> None:
@@ -155,74 +181,6 @@ class SessionData:
         """
         self._stopped = True
         self.subscriptions.close()
-
-    # -- reading -------------------------------------------------------------------------------
-
-    def latest_many(self, symbols: Iterable[str] | None = None) -> dict[str, Bar | None]:
-        """Return the newest visible bar of each symbol (None: of all symbols)."""
-        wanted = self.symbols if symbols is None else symbols
-        return {symbol: self.latest(symbol) for symbol in wanted}
-
-    def last_n(self, symbol: str, n: int) -> Bars:
-        """Return the last `n` bars that exist, fewer where there are fewer; oldest first."""
-        visible = self._visible
-        row = visible.row_of.get(symbol)
-        if row is None:
-            raise self._unknown(symbol)
-        if n < 0:
-            raise _negative("n", n)
-        return visible.last_n(row, n)
-
-    def since(self, symbol: str, start: int) -> Bars:
-        """Return the visible bars whose start is at or after `start` (UTC microseconds)."""
-        visible, row = self._find(symbol)
-        return visible.since(row, start)
-
-    def window(self, symbol: str, n: int, field: str = "close") -> Floats:
-        """Return the last `n` slots of one field, NaN in holes; a view, oldest first.
-
-        Args:
-            symbol: The symbol.
-            n: Number of slots; fewer come back where fewer have passed.
-            field: open, high, low, close or volume.
-        """
-        visible = self._visible
-        row = visible.row_of.get(symbol)
-        if row is None:
-            raise self._unknown(symbol)
-        if n < 0:
-            raise _negative("n", n)
-        try:
-            return visible.window(row, n, field)
-        except KeyError:
-            raise _unknown_field(field) from None
-
-    def cross_section(self, field: str = "close", back: int = 0) -> Floats:
-        """Return one minute of all symbols, in the order of `symbols`; NaN where no bar is.
-
-        Args:
-            field: open, high, low, close or volume.
-            back: How many minutes before the newest visible one.
-
-        Returns:
-            float64, shape (S,), a view; all NaN where so many minutes have not passed yet.
-        """
-        if back < 0:
-            raise _negative("back", back)
-        try:
-            return self._visible.cross_section(field, back)
-        except KeyError:
-            raise _unknown_field(field) from None
-
-    def count(self, symbol: str) -> int:
-        """Return how many bars of the symbol are visible."""
-        visible, row = self._find(symbol)
-        return visible.count(row)
-
-    def metrics(self, symbol: str) -> SymbolMetrics:
-        """Return the current session's numbers of one symbol, up to now."""
-        visible, row = self._find(symbol)
-        return visible.metrics(row)
 
     # -- bars from a feed ----------------------------------------------------------------------
 
@@ -242,7 +200,7 @@ class SessionData:
                 minute that is still to come; nothing was kept.
         """
         column = np.array(values, np.float64).reshape(-1, 1)
-        _check_values(column, (symbol,))
+        check_values(column, (symbol,))
         starts, bits = np.array([start]), np.array([flags], np.uint8)
         return next(iter(self._put(lambda: self._rows_of(symbol), starts, column, bits)))
 
@@ -256,28 +214,12 @@ class SessionData:
             SessionStoreError: as for `add_bar`.
         """
         values = np.array([frame[field].to_numpy() for field in FIELDS], np.float64)
-        _check_values(values, frame["symbol"])
+        check_values(values, frame["symbol"])
         starts, bits = frame["start"].to_numpy(), np.zeros(len(frame), np.uint8)
         return self._put(lambda: symbol_rows(frame, self.symbols), starts, values, bits)
 
     def _rows_of(self, symbol: str) -> Ints:
-        return np.array([self._find(symbol)[1]])
-
-    @property
-    def has_updates(self) -> bool:
-        """Whether `drain_updates` would return any."""
-        return bool(self._updates)
-
-    def drain_updates(self) -> list[Bar]:
-        """Return the late and revised bars since the last call, in order of arrival.
-
-        Each shows what its arrival left; a minute that was revised twice comes twice.
-        """
-        if not self._updates:
-            return []
-        with self._writing:
-            updates, self._updates = self._updates, []
-        return updates
+        return np.array([self._row(self._visible, symbol)])
 
     def _put(
         self,
@@ -288,94 +230,67 @@ class SessionData:
     ) -> Counter[Arrival]:
         """Put bars where they belong and say what they were to the store."""
         with self._writing:  # rows and slots are those of the session that is written to
-            rows = find_rows()
-            slots = slots_of(self._block.starts, self._interval, starts)
-            if self._replayed and (slots >= self._visible.cursor).any():
-                raise SessionStoreError(
-                    "a replay brings the bars of the minutes to come itself; add only past ones"
-                )
-            inside = slots >= 0
-            arrivals = self._write(rows[inside], slots[inside], values[:, inside], flags[inside])
+            arrivals = self._current.put(find_rows(), starts, values, flags)
+            self._visible = self._current.visible
             self._latest.expire()
-        if outside := len(slots) - int(np.count_nonzero(inside)):
-            arrivals[Arrival.OUT_OF_SESSION] = outside
         return arrivals
 
-    def _write(
-        self, rows: Ints, slots: Ints, values: Floats, flags: NDArray[np.uint8]
-    ) -> Counter[Arrival]:
-        block = self._block
-        there = block.present[rows, slots]
-        same = there & (block.values[:, rows, slots] == values).all(axis=0)
-        # A real bar takes the place of a synthetic one even where their values agree.
-        same &= (block.flags[rows, slots] ^ flags) & SYNTHETIC == 0
-        fresh, ends = ~same, self._visible.ends[slots]
-        # A replay has delivered the minute that ends now; a feed may be about to.
-        over = ends <= self._now if self._replayed else ends < self._now
-        with block.writes.under_way():
-            block.values[:, rows[fresh], slots[fresh]] = values[:, fresh]
-            block.flags[rows[fresh], slots[fresh]] = flags[fresh]
-            block.present[rows, slots] = True
-            for row in set(rows[~there].tolist()):
-                self._visible.forget_holes(row)
-        self._note_updates(rows, slots, fresh & (there | over))
-        counts = {
-            Arrival.ADDED: ~there & ~over,
-            Arrival.LATE: ~there & over,
-            Arrival.DUPLICATE: same,
-            Arrival.REVISED: there & ~same,
-        }
-        return Counter({kind: n for kind, of in counts.items() if (n := int(of.sum()))})
+    @property
+    def has_updates(self) -> bool:
+        """Whether `drain_updates` would return any."""
+        return bool(self._current.updates)
 
-    def _note_updates(self, rows: Ints, slots: Ints, changed: Bools) -> None:
-        seen = changed & (slots < self._visible.cursor)
-        for row, slot in zip(rows[seen].tolist(), slots[seen].tolist(), strict=True):
-            self._updates.append(bar_at(self._block, row, slot))
+    def drain_updates(self) -> list[Bar]:
+        """Return the late and revised bars since the last call, in order of arrival.
 
-    # -- looking up ----------------------------------------------------------------------------
+        Each shows what its arrival left; a minute that was revised twice comes twice. The derived
+        bars that were rebuilt, at all active intervals, follow those that they are built of.
+        """
+        if not self.has_updates:
+            return []
+        with self._writing:
+            return self._current.drain_updates()
+
+    # -- upkeep --------------------------------------------------------------------------------
+
+    def keep(self, rows: Ints, slots: Ints, values: Floats, flags: NDArray[np.uint8]) -> Kept:
+        """Write what upkeep found of past minutes, visible from now on.
+
+        It becomes part of what a replay tells of (`pristine`), and of what is read; only a
+        synthetic bar never takes the place of a real one, not even of a strategy's. The changed
+        bars come as updates: base bars by symbol and time, then the rebuilt derived bars whose end
+        is past, by interval, symbol and time (one that ends this very moment is still to be told
+        of for the first time).
+
+        Args:
+            rows: The symbols' rows; int64, shape (n,).
+            slots: Slots of the base block; int64, shape (n,); no cell twice.
+            values: open, high, low, close, volume; float64, shape (5, n).
+            flags: Bits of `stream_coord.bars`; uint8, shape (n,).
+
+        Returns:
+            The cells of the pristine series that changed, in the order of the updates, of the base
+            and the configured intervals.
+
+        Raises:
+            SessionStoreError: a minute that is still to come; nothing was written.
+        """
+        with self._writing:
+            kept = self._current.keep(rows, slots, values, flags)
+            self._latest.expire()
+        return kept
+
+    def note_states(self, rows: Ints, slots: Ints, states: NDArray[np.uint8]) -> None:
+        """Note what upkeep learned of minutes without a bar, for `metrics`.
+
+        Args:
+            rows: The symbols' rows; int64, shape (n,).
+            slots: Slots of the base block; int64, shape (n,); those of history are left out.
+            states: MISSING, NO_TRADE or UNRESOLVED of `stream_coord.compute.gaps`; shape (n,).
+        """
+        with self._writing:
+            self._current.note_states(rows, slots, states)
 
     def _newest(self, symbol: str) -> Bar | None:
-        visible, row = self._find(symbol)
-        return visible.newest(row)
-
-    def _find(self, symbol: str) -> tuple[Visible, int]:
         visible = self._visible
-        row = visible.row_of.get(symbol)
-        if row is None:
-            raise self._unknown(symbol)
-        return visible, row
-
-    def _unknown(self, symbol: str) -> SessionStoreError:
-        return SessionStoreError(
-            f"the session has no symbol {symbol!r}{near_miss(symbol, self.symbols)}"
-        )
-
-
-def _check_values(values: Floats, symbols: Iterable[str]) -> None:
-    """Raise for the first bar whose values no bar can have; `values` has shape (5, n)."""
-    if values.shape[0] != len(FIELDS):
-        raise SessionStoreError(f"a bar has {len(FIELDS)} values: {', '.join(FIELDS)}")
-    opens, highs, lows, closes, volumes = values
-    sound = (
-        np.isfinite(values).all(axis=0)
-        & (highs >= np.maximum(np.maximum(opens, closes), lows))
-        & (lows <= np.minimum(opens, closes))
-        & (volumes >= 0)
-    )
-    if not sound.all():
-        bad = int(np.flatnonzero(~sound)[0])
-        found = dict(zip(FIELDS, values[:, bad].tolist(), strict=True))
-        raise SessionStoreError(
-            f"no bar has these values: {list(symbols)[bad]} {found}",
-            "Values are finite, high is the highest, low the lowest, volume not negative.",
-        )
-
-
-def _negative(name: str, value: int) -> SessionStoreError:
-    return SessionStoreError(f"{name} is {value}; it cannot be negative")
-
-
-def _unknown_field(field: str) -> SessionStoreError:
-    return SessionStoreError(
-        f"no field {field!r}{near_miss(field, FIELDS)}", f"Fields are {', '.join(FIELDS)}."
-    )
+        return visible.newest(self._row(visible, symbol))

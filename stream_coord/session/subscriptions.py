@@ -39,7 +39,8 @@ class Subscriptions:
 
     Args:
         symbols: Returns the symbols of the current session.
-        interval: The interval of the bars that are published.
+        interval: The base interval.
+        activate: Has the bars of another interval derived, or raises.
 
     Attributes:
         paced: Whether the run is paced; False: the replay and its readers go in step.
@@ -47,11 +48,17 @@ class Subscriptions:
             it has begun nobody may, since that would tell what is still to come.
     """
 
-    def __init__(self, symbols: Callable[[], Sequence[str]], interval: Interval) -> None:
+    def __init__(
+        self,
+        symbols: Callable[[], Sequence[str]],
+        interval: Interval,
+        activate: Callable[[Interval], None],
+    ) -> None:
         self.paced = False
         self.later: Sequence[str] = ()
         self._symbols = symbols
         self._interval = interval
+        self._activate = activate
         # Its lock is reentrant, because the garbage collector may close a reader at any moment,
         # also in a thread that is in here. Who closes one changes nothing else, for that reason.
         self._changed = Condition()
@@ -64,6 +71,12 @@ class Subscriptions:
         """Whether somebody waits for bars, so that minutes must be published."""
         return bool(self._present())
 
+    @property
+    def intervals(self) -> tuple[Interval, ...]:
+        """The derived intervals whose bars somebody waits for, shorter ones first."""
+        wanted = {reader.interval for reader in self._present()}
+        return tuple(sorted(wanted - {self._interval}))
+
     def subscribe(
         self, symbol: str, interval: Interval | str, queue_bars: int = DEFAULT_QUEUE_BARS
     ) -> Subscription:
@@ -71,11 +84,11 @@ class Subscriptions:
 
         Args:
             symbol: A symbol of the current session; before a replay begins, of any of its sessions.
-            interval: The base interval.
+            interval: The base interval, or one to derive; it is activated.
             queue_bars: How far a paced run may get ahead of a reader, in bars; at least 1.
 
         Raises:
-            SessionStoreError: the session has no such symbol, or no bars of this interval.
+            SessionStoreError: the session has no such symbol, or can have no such bars.
             IntervalError: `interval` is none.
         """
         symbols = self._symbols()
@@ -84,13 +97,9 @@ class Subscriptions:
                 f"the session has no symbol {symbol!r}{near_miss(symbol, symbols)}"
             )
         wanted = Interval.parse(interval) if isinstance(interval, str) else interval
-        if wanted != self._interval:
-            raise SessionStoreError(
-                f"the session has no {wanted} bars to subscribe to",
-                f"It has {self._interval} bars.",
-            )
         if queue_bars < 1:
             raise SessionStoreError(f"queue_bars is {queue_bars}; it must be at least 1")
+        self._activate(wanted)
         return Subscription(self, symbol, wanted, queue_bars)
 
     # -- the replay's side ---------------------------------------------------------------------
@@ -105,7 +114,7 @@ class Subscriptions:
 
         Args:
             now: The minute's end, UTC microseconds.
-            bars: Updates, then base bars, in order of delivery.
+            bars: Updates, base bars and derived bars, in order of delivery.
 
         Raises:
             SessionStoreError: a reader's event loop runs in this very thread.
@@ -115,7 +124,7 @@ class Subscriptions:
             for reader in self._readers:
                 if reader.thread == get_ident():
                     raise _same_thread(f" at {format_moment(now)}")
-                reader.take([bar for bar in bars if bar.symbol == reader.symbol], self.paced)
+                reader.take([bar for bar in bars if reader.wants(bar)], self.paced)
             while not self.paced and self._held_up():
                 self._changed.wait(_LOOK_AROUND_SECONDS)
 
@@ -170,8 +179,9 @@ class Subscription:
       whole sessions: from its next stride on); those before are in the session store. Until it
       begins it holds nobody up. It goes on over session boundaries; a session without the symbol
       simply brings no bars. It ends when the run ends, also when the run fails.
-    - A bar that was filled in or revised comes as an update, ahead of the new bar of the minute
-      in which that happened. Its `end` tells: an update's lies before ``session.now``.
+    - A bar that was filled in or revised (of a derived interval: rebuilt) comes as an update,
+      ahead of the new bar of the minute in which that happened. Its `end` tells: an update's lies
+      before ``session.now``.
     - At full speed the replay stands still while the loop's body runs, so that at each new bar
       ``session.now == bar.end``, however long the body takes. Every bar comes exactly once.
     - In a paced run the replay goes on. When `queue_bars` bars are waiting the oldest is dropped
@@ -254,10 +264,12 @@ class _Reader:
 
     def __init__(self, subscription: Subscription, changed: Condition) -> None:
         self.symbol = subscription.symbol
+        self.interval = subscription.interval
         self.queue: deque[Bar] = deque()
         self.waits_for: asyncio.Future[None] | None = None
         self.closed = False
         self.thread = 0
+        self._label = str(subscription.interval)
         self._subscription = subscription
         self._changed = changed
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -283,6 +295,10 @@ class _Reader:
     @property
     def _home_is_over(self) -> bool:
         return self._task is not None and self._task.done()
+
+    def wants(self, bar: Bar) -> bool:
+        """Return whether a bar is of its symbol and interval."""
+        return bar.symbol == self.symbol and bar.interval == self._label
 
     def wait(self) -> asyncio.Future[None]:
         """Return what the next bar, or the end, completes; called in the event loop."""

@@ -48,7 +48,7 @@ class Bars(msgspec.Struct, gc=False, eq=False):
     @property
     def end(self) -> Ints:
         """Ends in UTC microseconds; int64, shape (n,)."""
-        return self.start + self._block.interval.micros
+        return self._block.ends[self._slots]
 
     @property
     def open(self) -> Floats:
@@ -80,6 +80,20 @@ class Bars(msgspec.Struct, gc=False, eq=False):
         """The bits of `stream_coord.bars`; uint8, shape (n,)."""
         return self._block.flags[self._row, self._slots]
 
+    @property
+    def n(self) -> NDArray[np.int32]:
+        """Real base bars that each is built of (1 for a base bar); int32, shape (n,)."""
+        counts = self._block.n
+        if counts is None:
+            return np.broadcast_to(np.int32(1), len(self))
+        return counts[self._row, self._slots]
+
+    @property
+    def n_expected(self) -> Ints:
+        """Base bars that each would be built of without a hole; int64, shape (n,)."""
+        counts = self._block.n_expected
+        return np.broadcast_to(np.int64(1), len(self)) if counts is None else counts[self._slots]
+
     def __getitem__(self, position: int) -> Bar:
         length = len(self)
         if not -length <= position < length:
@@ -90,15 +104,19 @@ class Bars(msgspec.Struct, gc=False, eq=False):
         return self._block.writes.consistent(lambda: bar_at(self._block, self._row, slot))
 
     def __iter__(self) -> Iterator[Bar]:
-        (opens, highs, lows, closes, volumes), flags = self._block.writes.consistent(self._lists)
+        (opens, highs, lows, closes, volumes), *counts = self._block.writes.consistent(self._lists)
         starts: list[int] = self.start.tolist()
         ends: list[int] = self.end.tolist()
         names = repeat(self.symbol), repeat(self._block.label)
-        return map(Bar, *names, starts, ends, opens, highs, lows, closes, volumes, flags)
+        return map(Bar, *names, starts, ends, opens, highs, lows, closes, volumes, *counts)
 
-    def _lists(self) -> tuple[list[list[float]], list[int]]:
+    def _lists(self) -> tuple[list[list[float]], *tuple[list[int], ...]]:
+        """Return the values, the flags and, where they are not all 1, `n` and `n_expected`."""
         block, row, slots = self._block, self._row, self._slots
-        return block.values[:, row, slots].tolist(), block.flags[row, slots].tolist()
+        values, flags = block.values[:, row, slots].tolist(), block.flags[row, slots].tolist()
+        if block.n is None:
+            return values, flags
+        return values, flags, self.n.tolist(), self.n_expected.tolist()
 
     def _column(self, field: int) -> Floats:
         return self._block.values[field, self._row, self._slots]
@@ -106,25 +124,28 @@ class Bars(msgspec.Struct, gc=False, eq=False):
 
 def bar_at(block: Block, row: int, slot: int) -> Bar:
     """Return the bar in one cell of a block; the cell holds one."""
-    start = int(block.starts[slot])
     opened, high, low, closed, volume = block.values[:, row, slot].tolist()
     return Bar(
         block.symbols[row],
         block.label,
-        start,
-        start + block.interval.micros,
+        int(block.starts[slot]),
+        int(block.ends[slot]),
         opened,
         high,
         low,
         closed,
         volume,
         int(block.flags[row, slot]),
+        1 if block.n is None else int(block.n[row, slot]),
+        1 if block.n_expected is None else int(block.n_expected[slot]),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class SymbolMetrics:
     """One symbol's current session up to now.
+
+    ``expected == present + missing + no_trade + unresolved``, always.
 
     Attributes:
         symbol: The symbol.
@@ -135,8 +156,12 @@ class SymbolMetrics:
         last_update: End of the newest bar in UTC microseconds; None without one.
         expected: Regular minutes that are due.
         present: Of these, those with a bar (synthetic ones do not count).
-        missing: Of these, those without.
+        missing: Of these, those without, of which nothing else is known.
+        no_trade: Of these, those of which every source that covers them says that there is none.
+        unresolved: Of these, those that are not asked for any more.
+        filled: Of the present ones, those that upkeep filled.
         quality: ``present / expected`` in percent; None when nothing is due yet.
+        coverage: ``(present + no_trade) / expected`` in percent; None when nothing is due yet.
     """
 
     symbol: str
@@ -148,4 +173,8 @@ class SymbolMetrics:
     expected: int
     present: int
     missing: int
+    no_trade: int
+    unresolved: int
+    filled: int
     quality: float | None
+    coverage: float | None

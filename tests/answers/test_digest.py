@@ -25,7 +25,7 @@ from stream_coord.bars import FILLED, Bar, frame_schema
 from stream_coord.calendars import Kind, Segment, Session
 from stream_coord.clock import parse_moment
 from stream_coord.compute.digest import run_digest
-from stream_coord.interval import MINUTE, Interval
+from stream_coord.interval import DAY, MINUTE, Interval
 from stream_coord.session.block import Block
 from stream_coord.session.data import SessionData
 from stream_coord.strategy import Strategy
@@ -41,15 +41,28 @@ DIGESTED_FLAGS = 1 | 4
 class ReferenceDigest:
     """Digests of sessions and runs, event by event."""
 
-    def of_session(self, session: Session, interval: int, bars: PlainBars) -> str:
+    def of_session(
+        self, session: Session, interval: int, bars: PlainBars, derived: Iterable[int] = ()
+    ) -> str:
         symbols = sorted({symbol for symbol, _ in bars})
         events = [
-            (start + interval, 1, self.bar(start + interval, interval, symbol, bars[symbol, start]))
+            (
+                start + interval,
+                1,
+                self.bar(start + interval, 1, interval, symbol, bars[symbol, start]),
+            )
             for segment in session.segments
             for start in range(segment.open, segment.close, interval)
             for symbol in symbols
             if (symbol, start) in bars
         ]
+        for longer in sorted(derived):
+            for end, starts, cut in self.buckets(session, interval, longer):
+                for symbol in symbols:
+                    held = [bars[symbol, start] for start in starts if (symbol, start) in bars]
+                    if held:
+                        bar = self.derive(held, cut)
+                        events.append((end, 3, self.bar(end, 3, longer, symbol, bar)))
         events += [
             (time, 5, struct.pack("<qIIQq5d", time, 5, 0, 0, 0, left, entered, 0, 0, 0))
             for time, left, entered in self.boundaries(session)
@@ -58,10 +71,35 @@ class ReferenceDigest:
         header = f"stream-coord digest 1\0{session.date:%Y-%m-%d}\0".encode()
         return xxh3_128_digest(header + b"".join(record for *_, record in events)).hex()
 
-    def bar(self, end: int, interval: int, symbol: str, bar: PlainBar) -> bytes:
+    def bar(self, end: int, rank: int, interval: int, symbol: str, bar: PlainBar) -> bytes:
         values, flags = bar
         key = xxh3_64_intdigest(symbol.encode())
-        return struct.pack("<qIIQq5d", end, 1, flags & DIGESTED_FLAGS, key, interval, *values)
+        return struct.pack("<qIIQq5d", end, rank, flags & DIGESTED_FLAGS, key, interval, *values)
+
+    def buckets(
+        self, session: Session, interval: int, longer: int
+    ) -> list[tuple[int, range | list[int], bool]]:
+        """Return the end of each derived bar, the starts of its base bars, and if it is cut."""
+        if longer == DAY:
+            regular = [part for part in session.segments if part.kind == "regular"]
+            starts = [start for part in regular for start in range(part.open, part.close, interval)]
+            return [(regular[-1].close, starts, False)]
+        return [
+            (min(at + longer, part.close), range(at, min(at + longer, part.close), interval), cut)
+            for part in session.segments
+            for at in range(part.open, part.close, longer)
+            for cut in [at + longer > part.close]
+        ]
+
+    def derive(self, held: list[PlainBar], cut: bool) -> PlainBar:
+        """Return one derived bar; synthetic bars count only where there is no other."""
+        real = [values for values, flags in held if not flags & 1]
+        opens, highs, lows, closes, volumes = zip(*(real or [v for v, _ in held]), strict=True)
+        volume = 0.0
+        for each in volumes:
+            volume += each
+        flags = (0 if real else 1) | (4 if cut else 0)
+        return (opens[0], max(highs), min(lows), closes[-1], volume), flags
 
     def boundaries(self, session: Session) -> list[tuple[int, int, int]]:
         segments = session.segments
@@ -119,6 +157,7 @@ def streamed_digest(
     strategy: Strategy | None = None,
     interval: int = MINUTE,
     history: tuple[Session, ...] = (),
+    derived: Iterable[int] = (),
 ) -> str:
     """Stream a session's bars and return the digest."""
     symbols = tuple(sorted({symbol for symbol, _ in bars} | {"NONE"}))
@@ -128,9 +167,9 @@ def streamed_digest(
     slots = {start: slot for slot, start in enumerate(block.starts.tolist())}
     for (symbol, start), (_, flags) in bars.items():
         block.flags[symbols.index(symbol), slots[start]] = flags
-    data = SessionData(symbols, session, Interval(interval))
+    data = SessionData(symbols, session, Interval(interval), map(Interval, derived))
     data.start_session(session, block)
-    return stream.SessionStream(data, block, strategy, lambda: None).run()
+    return stream.SessionStream(data, strategy, lambda: None).run()
 
 
 @st.composite
@@ -147,7 +186,7 @@ def sessions(draw: st.DrawFn, interval: int = MINUTE) -> Session:
     return Session(draw(st.dates(date(1970, 1, 1), date(2100, 1, 1))), tuple(segments))
 
 
-FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+FLOATS = st.floats(-1e300, 1e300).map(lambda value: value + 0.0)  # no -0.0, as in stores
 BARS = st.tuples(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS), st.integers(0, 7))
 
 
@@ -160,6 +199,10 @@ def bars_of(session: Session, interval: int = MINUTE) -> st.SearchStrategy[Plain
     ]
     keys = st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(starts))
     return st.dictionaries(keys, BARS, max_size=40)
+
+
+TIMES = st.sampled_from([2, 3, 4, 7, 10**6])
+"""How many base bars a derived bar has; the last stands for 1d."""
 
 
 @st.composite
@@ -185,18 +228,23 @@ def regular_bars(session: Session, skip: int) -> PlainBars:
 @pytest.mark.parametrize("strategy", [None, Strategy(), Silent()])
 def test_a_whole_day_has_the_plain_digest(session: Session, strategy: Strategy | None) -> None:
     bars = regular_bars(session, skip=11)
-    assert streamed_digest(session, bars, strategy) == REFERENCE.of_session(session, MINUTE, bars)
+    derived = [5 * MINUTE, 15 * MINUTE, 60 * MINUTE, DAY]
+    digest = streamed_digest(session, bars, strategy, derived=derived)
+    assert digest == REFERENCE.of_session(session, MINUTE, bars, derived)
+    assert digest != streamed_digest(session, bars, strategy, derived=derived[:-1])
 
 
-@given(replays(), st.sampled_from([1, 7, 8192, 10**6]), st.booleans())
-@example((FULL_DAY, MINUTE, {}), 8192, True)
+@given(replays(), st.sampled_from([1, 7, 8192, 10**6]), st.booleans(), st.sets(TIMES, max_size=3))
+@example((FULL_DAY, MINUTE, {}), 8192, True, {5})
 def test_any_session_has_the_plain_digest(
-    replay: tuple[Session, int, PlainBars], chunk_bars: int, watched: bool
+    replay: tuple[Session, int, PlainBars], chunk_bars: int, watched: bool, times: set[int]
 ) -> None:
     session, interval, bars = replay
+    derived = [min(n * interval, DAY) for n in times]
     with patch.object(stream, "_CHUNK_BARS", chunk_bars):
-        digest = streamed_digest(session, bars, Silent() if watched else None, interval)
-    assert digest == REFERENCE.of_session(session, interval, bars)
+        strategy = Silent() if watched else None
+        digest = streamed_digest(session, bars, strategy, interval, derived=derived)
+    assert digest == REFERENCE.of_session(session, interval, bars, set(derived))
 
 
 def test_history_before_the_session_leaves_the_digest_alone() -> None:
@@ -294,5 +342,5 @@ def test_the_installed_command_prints_the_plain_digest_of_real_bars(
         for folder in folders:
             (path,) = folder.glob(f"201310{day}_trade.zip")
             bars |= lean_bars(path, folder.name.upper(), midnight)
-        digests.append(REFERENCE.of_session(session, MINUTE, bars))
+        digests.append(REFERENCE.of_session(session, MINUTE, bars, (5 * MINUTE, 15 * MINUTE)))
     assert replay["digest"] == REFERENCE.of_run(digests)

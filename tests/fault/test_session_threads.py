@@ -28,6 +28,7 @@ OPEN = parse_moment("2018-11-19T14:30:00Z")
 MINUTES = 300
 HOLES = {7, 100, 101, 250}
 SYMBOLS = ("HOLED", "SINGLE", "WHOLE")
+INTERVALS = ("7m", "1h", "1d")
 READERS = 2
 
 
@@ -88,11 +89,26 @@ def read_everything(data: SessionData) -> None:
         check(list(data.since(symbol, data.now - 30 * MINUTE)), data)
         assert data.count(symbol) <= 2 * MINUTES
         data.window(symbol, 20)
+    for interval in INTERVALS:
+        read_derived(data, interval)
     metrics = data.metrics("WHOLE")  # all its bars of today always have one value
     if metrics.bars:
         assert metrics.high == metrics.low, f"torn: {metrics}"
         assert metrics.volume == metrics.bars * metrics.high, f"torn: {metrics}"
     assert len(data.cross_section()) == len(SYMBOLS)
+
+
+def read_derived(data: SessionData, interval: str) -> None:
+    """Read bars of WHOLE: of all base bars of a day the value is the same at any time."""
+    latest = data.latest_bar("WHOLE", interval)
+    bars = [latest] if latest else []
+    building = data.in_progress("WHOLE", interval)
+    now = data.now
+    for bar in [*bars, *data.last_n("WHOLE", 50, interval), *([building] if building else [])]:
+        assert bar.open == bar.high == bar.low == bar.close, f"torn: {bar}"
+        assert bar.volume == bar.n * bar.close, f"torn: {bar}"
+    assert not latest or latest.end <= now, f"seen before its end: {latest}"
+    assert data.count("WHOLE", interval) <= 2 * MINUTES
 
 
 def while_others_read(data: SessionData, write: Callable[[], None]) -> int:
@@ -216,6 +232,29 @@ def test_a_latest_bar_that_is_outdated_once_it_is_found_is_not_kept(meddled: Ses
     latest = meddled.latest("SINGLE")
     assert latest is not None
     assert latest.close == 2.0
+
+
+def test_intervals_asked_for_while_bars_come_miss_none_of_them() -> None:
+    data = SessionData(SYMBOLS, session(0))
+    data.advance_to(OPEN + MINUTES * MINUTE)
+    lengths = range(2, 20)
+
+    def feed() -> None:
+        for start in starts(0):
+            data.add_bar("SINGLE", start, flat(1.0))
+
+    def ask(length: int) -> int:
+        return data.count("SINGLE", f"{length}m")
+
+    with ThreadPoolExecutor(READERS + 1) as pool:
+        feeding = pool.submit(feed)
+        list(pool.map(ask, [*lengths, *lengths]))
+        feeding.result()
+    assert [str(interval) for interval in data.pristine.derived] == [f"{n}m" for n in lengths]
+    for length in lengths:
+        whole, rest = divmod(MINUTES, length)
+        volumes = [float(length)] * whole + [float(rest)] * (rest > 0)
+        assert data.window("SINGLE", MINUTES, "volume", f"{length}m").tolist() == volumes
 
 
 def test_several_feeds_at_once_lose_no_bar_and_no_update() -> None:

@@ -14,13 +14,30 @@ latest bar by symbol, read again
 latest bar by symbol, first read in a minute
 last 20 bars
 last 20 bars, their closes
+last 20 bars of 5m
+latest bar of 5m
+bar of 60m in progress
+a revised bar, 5m and 15m rebuilt
 window of 20 slots
 cross-section, copied, 4 symbols
 cross-section, copied, 12 symbols
 gaps in 390 bars
 gaps, 4 symbols, 6 sessions
+5m bars of 1m, 1 x 390 minutes
+5m bars of 1m, 1 x 390 minutes
+5m bars of 1m, 4 x 2,340 minutes
+5m bars of 1m, 4 x 2,340 minutes
+gap filling, 4 gaps in a batch, sqlite
+gap filling, 4 gaps in a batch, delta
 replay into on_bar, in memory, 4 symbols
 replay into on_bar, in memory, 12 symbols
+replay, upkeep, 5m + 15m, 1m into on_bar, in memory, 4 symbols
+replay, upkeep, 5m + 15m, all into on_bar, in memory, 4 symbols
+replay, upkeep, 5m + 15m, no callback, in memory, 4 symbols
+replay, upkeep, 5m + 15m, 1m into on_bar, in memory, 12 symbols
+replay, upkeep, 5m + 15m, all into on_bar, in memory, 12 symbols
+replay, upkeep, 5m + 15m, no callback, in memory, 12 symbols
+time per bar, upkeep that fills 0.2%, from the store
 time per bar, into on_bar, 12 symbols
 replay with no callback, in memory, 4 symbols
 replay with no callback, in memory, 4 symbols
@@ -40,7 +57,7 @@ sc --help, whole process
 sc --help, whole process
 sc replay of a session, main() to first bar
 sc replay of a session, whole process
-session store, 4 symbols, 6 sessions of 1m
+session store, 4 symbols, 6 sessions of 1m and 5m
 peak memory of sc replay, 6 sessions, 4 symbols
 """.splitlines()
 

@@ -109,7 +109,7 @@ def test_every_minute_of_a_replay_is_as_if_it_were_the_last(
     comparing.session = SessionData(SYMBOLS, today)
     block = block_of(sessions, bars)
     comparing.session.start_session(today, block)
-    SessionStream(comparing.session, block, comparing, lambda: None).run()
+    SessionStream(comparing.session, comparing, lambda: None).run()
 
     minutes = [start for part in today.segments for start in range(part.open, part.close, MINUTE)]
     assert comparing.steps == [start + MINUTE for start in minutes]

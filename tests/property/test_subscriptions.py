@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from stream_coord.bars import Bar
 from stream_coord.calendars import Segment, Session
-from stream_coord.interval import MINUTE
+from stream_coord.interval import MINUTE, Interval
 from stream_coord.session.data import SessionData
 from stream_coord.session.subscriptions import Subscription
 
 SYMBOLS = ("A", "B", "C")
+LENGTHS = (1, 1, 2, 3)
+"""Lengths of bars in minutes."""
 GUARD_SECONDS = 60
 
 Result = TypeVar("Result")
@@ -29,9 +31,18 @@ def run(main: Coroutine[object, object, Result]) -> Result:
     return asyncio.run(asyncio.wait_for(main, GUARD_SECONDS))
 
 
-def bar(symbol: str, minute: int, number: float = 0.0) -> Bar:
+def bar(symbol: str, minute: int, number: float = 0.0, minutes: int = 1) -> Bar:
     start = minute * MINUTE
-    return Bar(symbol, "1m", start, start + MINUTE, number, number, number, number, 1.0)
+    end = start + minutes * MINUTE
+    return Bar(symbol, f"{minutes}m", start, end, number, number, number, number, 1.0)
+
+
+def ending(minutes: Sequence[Sequence[str]], end: int, length: int) -> list[Bar]:
+    """Return the bars of some length that end after the first `end` minutes."""
+    if end % length:
+        return []
+    there = sorted({symbol for symbols in minutes[end - length : end] for symbol in symbols})
+    return [bar(symbol, end - length, minutes=length) for symbol in there]
 
 
 def store() -> SessionData:
@@ -48,12 +59,14 @@ class Reader:
 
     Attributes:
         symbol: What it reads.
+        minutes: Of which interval.
         turns: How often it lets other tasks run at each bar.
         bars: After how many bars it leaves; None: never.
         leaving: How it leaves.
     """
 
     symbol: str
+    minutes: int
     turns: int
     bars: int | None
     leaving: str
@@ -62,6 +75,7 @@ class Reader:
 READERS = st.builds(
     Reader,
     symbol=st.sampled_from(SYMBOLS),
+    minutes=st.sampled_from(LENGTHS),
     turns=st.integers(0, 3),
     bars=st.none() | st.integers(1, 6),
     leaving=st.sampled_from(["break", "raise", "cancel"]),
@@ -70,7 +84,7 @@ MINUTES = st.lists(st.lists(st.sampled_from(SYMBOLS), unique=True).map(sorted), 
 
 
 async def read(data: SessionData, reader: Reader, seen: list[Bar]) -> None:
-    async for newest in data.aio.subscribe(reader.symbol):
+    async for newest in data.aio.subscribe(reader.symbol, f"{reader.minutes}m"):
         assert data.now == newest.end, "the replay ran ahead"
         seen.append(newest)
         for _ in range(reader.turns):
@@ -93,9 +107,12 @@ async def play_beside(
     seen: list[list[Bar]] = [[] for _ in readers]
 
     def play() -> None:
-        for minute, symbols in enumerate(minutes):
-            data.advance_to((minute + 1) * MINUTE)
-            data.subscriptions.publish(data.now, [bar(symbol, minute) for symbol in symbols])
+        for end in range(1, len(minutes) + 1):
+            data.advance_to(end * MINUTE)
+            published = [bar for length in LENGTHS[1:] for bar in ending(minutes, end, length)]
+            wanted = {str(interval) for interval in data.subscriptions.intervals}
+            assert wanted <= {f"{reader.minutes}m" for reader in readers} - {"1m"}
+            data.subscriptions.publish(data.now, published)
         data.subscriptions.close()
 
     reading = [
@@ -103,6 +120,9 @@ async def play_beside(
         for reader, bars in zip(readers, seen, strict=True)
     ]
     await asyncio.sleep(0)  # all of them wait for their first bar now
+    lengths = {reader.minutes for reader in readers} - {1}
+    assert data.subscriptions.intervals == tuple(Interval(n * MINUTE) for n in sorted(lengths))
+    assert {*data.pristine.derived} == {*data.subscriptions.intervals}
     playing = Thread(target=play, daemon=True)
     playing.start()
     ends = await asyncio.gather(*reading, return_exceptions=True)
@@ -121,7 +141,10 @@ def test_in_step_every_bar_comes_once_and_at_its_end(
 ) -> None:
     for reader, seen in zip(readers, run(play_beside(minutes, readers)), strict=True):
         published = [
-            bar(reader.symbol, m) for m, there in enumerate(minutes) if reader.symbol in there
+            one
+            for end in range(1, len(minutes) + 1)
+            for one in ending(minutes, end, reader.minutes)
+            if one.symbol == reader.symbol
         ]
         assert seen == published[: reader.bars]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import msgspec
@@ -49,6 +50,8 @@ def test_an_empty_block_has_a_slot_for_every_minute_of_its_sessions() -> None:
     assert not block.present.any()
     assert not block.flags.any()
     assert block.label == "1m"
+    assert block.sessions == (YESTERDAY, TODAY)
+    assert block.n is block.n_expected is None
 
 
 def test_bars_go_into_their_slots_and_the_rest_stays_empty() -> None:
@@ -98,13 +101,26 @@ def test_symbols_come_out_as_plain_text() -> None:
 def test_the_readonly_block_is_the_same_memory_that_nobody_can_write() -> None:
     block = Block.empty(("A",), [TODAY], ONE_MINUTE)
     readonly = block.readonly()
-    for name in ("starts", "regular", "values", "present", "flags"):
+    for name in ("starts", "ends", "regular", "values", "present", "flags"):
         array = getattr(readonly, name)
         assert np.shares_memory(array, getattr(block, name))
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 1
     block.fill(frame(("A", OPEN, 5.0)))
     assert readonly.values[0, 0, 1] == 5
+
+
+def test_a_copy_is_written_without_the_original_and_counts_for_itself() -> None:
+    block = Block.empty(("A",), [TODAY], ONE_MINUTE)
+    block.fill(frame(("A", OPEN, 5.0)))
+    writes = Writes()
+    copy = replace(block, n=np.ones((1, 4), np.int32)).copy(writes)
+    for array in (copy.values, copy.present, copy.flags, copy.n):
+        assert array is not None
+        array[..., 1] = 7
+    assert block.values[:, 0, 1].tolist() == [5, 8, 4, 7, 50]
+    assert copy.writes is writes
+    assert not np.shares_memory(copy.flags, block.flags)
 
 
 @pytest.mark.parametrize("interval", ["1h", "2m"])

@@ -191,9 +191,13 @@ def test_memory_holds_the_current_session_and_the_next(
     blocks: list[weakref.ref[object]] = []
 
     def load(
-        store: BarStore, interval: Interval, symbols: tuple[str, ...], session: Session
+        store: BarStore,
+        interval: Interval,
+        symbols: tuple[str, ...],
+        session: Session,
+        derived: list[Interval],
     ) -> LoadedSession:
-        loaded = load_session(store, interval, symbols, session)
+        loaded = load_session(store, interval, symbols, session, derived)
         blocks.append(weakref.ref(loaded.block.values))
         return loaded
 

@@ -27,16 +27,20 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "compute": (("compute",), ("base",)),
     # compute: the ledger keeps rows of quality
     "stores": (("stores",), ("base", "compute")),
-    "sources": (("sources",), ("base",)),
+    "sources": (("sources",), ("base", "config", "compute", "stores")),
     "session": (("session",), ("base", "calendars", "compute")),
-    "strategy": (("strategy", "stream"), ("base", "compute", "session")),
+    "upkeep": (
+        ("upkeep",),
+        ("base", "calendars", "compute", "stores", "sources", "session"),
+    ),
+    "strategy": (("strategy", "delivery", "stream"), ("base", "compute", "session", "upkeep")),
     "coordinator": (
         ("loading", "planning", "moment", "coordinator"),
-        ("base", "calendars", "compute", "stores", "session", "strategy"),
+        ("base", "calendars", "compute", "stores", "session", "upkeep", "strategy"),
     ),
     "demo": (("demo",), ("base", "calendars")),
     "jobs": (
-        ("copying", "importing", "opening", "runs", "setup", "storing"),
+        ("copying", "filling", "importing", "opening", "runs", "setup", "storing"),
         (
             "base",
             "config",
@@ -45,6 +49,7 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "stores",
             "sources",
             "session",
+            "upkeep",
             "strategy",
             "coordinator",
             "demo",
@@ -52,7 +57,7 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "render": (
         ("render",),
-        ("base", "calendars", "compute", "stores", "session", "coordinator", "jobs"),
+        ("base", "calendars", "compute", "stores", "session", "upkeep", "coordinator", "jobs"),
     ),
     "cli": (
         ("cli",),
@@ -174,6 +179,7 @@ def loaded_by(*arguments: str) -> set[str]:
         ["--help"],
         ["init", "--help"],
         ["import", "--help"],
+        ["fill-gaps", "--help"],
         ["replay", "--help"],
         ["report", "--help"],
         ["store", "--help"],

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -462,6 +462,23 @@ def test_an_interrupt_after_the_commit_leaves_a_trace(place: Place) -> None:
     assert revisions.select("old_close", "close", "sealed").rows() == [(5, 6, False)]
     place.store.after_commit = lambda: None
     assert place.run(path).duplicates == 2
+
+
+def test_an_interrupt_right_after_the_ledger_is_counted(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal = Ledger.seal_files
+
+    def sealed_then_interrupted(ledger: Ledger, *args: Any) -> None:
+        seal(ledger, *args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "seal_files", sealed_then_interrupted)
+    with pytest.raises(ImportInterruptedError) as stopped:
+        place.run(place.csv("a.csv", "A 1 5", "A 2 5"))
+    (record,) = place.ledger.imports()
+    assert stopped.value.kept.stored == record.stored == 2
+    assert record.status == "interrupted"
 
 
 def days_file(place: Place) -> Path:

@@ -87,7 +87,7 @@ def replayed(
     data.start_session(session, block)
     if strategy is not None:
         strategy.session = data
-    running = SessionStream(data, block, strategy, lambda: None, pace)
+    running = SessionStream(data, strategy, lambda: None, pace)
     return running.run(), running
 
 
@@ -165,7 +165,7 @@ def test_a_huge_factor_does_not_wake_for_every_minute() -> None:
     block = Block.empty(SYMBOLS, [LONG], Interval(MINUTE))
     data = SessionData(SYMBOLS, LONG)
     data.start_session(LONG, block)
-    SessionStream(data, block, None, lambda: None, pace).run()
+    SessionStream(data, None, lambda: None, pace).run()
     assert min(timer.naps) >= 0.02
     assert len(timer.naps) <= 1000 // 20 + 1
     assert data.now == LONG.end
@@ -229,6 +229,8 @@ def test_the_pace_does_not_show_in_the_digest_or_in_what_is_delivered(
 class Listening:
     """In the place of a session store's subscriptions."""
 
+    intervals: tuple[Interval, ...] = ()
+
     def __init__(self, log: list[object]) -> None:
         self.active, self.paced, self._log = True, False, log
 
@@ -257,7 +259,7 @@ class TestSubscribers:
         data = adding.session = SessionData(SYMBOLS, LUNCH)
         data.start_session(LUNCH, block)
         monkeypatch.setattr(data, "subscriptions", Listening(log))
-        SessionStream(data, block, adding, lambda: None, Pace(factor, FakeTimer())).run()
+        SessionStream(data, adding, lambda: None, Pace(factor, FakeTimer())).run()
         assert log[::2] == [("step", minute) for minute in ENDS]
         assert log[1::2] == [
             ("published", 1, [("A", 0), ("B", 0)]),
@@ -279,7 +281,7 @@ class TestSubscribers:
         data.start_session(LUNCH, block)
         monkeypatch.setattr(data, "subscriptions", Broken([]))
         with pytest.raises(ValueError, match="nobody's strategy"):
-            SessionStream(data, block, None, lambda: None).run()
+            SessionStream(data, None, lambda: None).run()
 
 
 def test_a_replay_that_waits_can_be_stopped_from_another_thread() -> None:

@@ -71,7 +71,7 @@ def prepared(
     data.start_session(session, block)
     if strategy is not None:
         strategy.session = data
-    return SessionStream(data, block, strategy, on_first_bar)
+    return SessionStream(data, strategy, on_first_bar)
 
 
 class Log(Strategy):
@@ -209,7 +209,7 @@ class TestWhatIsVisible:
         block = Block.empty(SYMBOLS, [EXTENDED], Interval(MINUTE))
         data = SessionData(SYMBOLS, EXTENDED)
         data.start_session(EXTENDED, block)
-        SessionStream(data, block, None, lambda: None).run()
+        SessionStream(data, None, lambda: None).run()
         assert data.now == EXTENDED.end
         assert len(data.window("a", 100)) == 4
 
@@ -226,7 +226,7 @@ class TestWhatIsVisible:
 
         data = SessionData(SYMBOLS, BREAK)
         data.start_session(BREAK, block)
-        SessionStream(data, block, Getting(), lambda: None).run()
+        SessionStream(data, Getting(), lambda: None).run()
         start = OPEN + 5 * MINUTE
         assert got == [Bar("AB", "1m", start, start + MINUTE, 2.0, 4.0, 1.0, 3.0, 50.0, 3, 1, 1)]
         assert {type(got[0].start), type(got[0].flags)} == {int}

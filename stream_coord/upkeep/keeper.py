@@ -1,0 +1,267 @@
+"""Upkeep of one replayed session: at simulated check times, missing minutes are looked after.
+
+What the sources answer does not depend on simulated time, so all gaps of a session are asked for
+in one call; but an answer takes effect at the check at which its minute is due, never before. A
+check has something to do only where a fill, a synthetic bar or an attempt is due, and the replay
+need not stop for the others.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+
+from stream_coord.bars import FIELDS, SYNTHETIC
+from stream_coord.bars import FILLED as FILLED_BAR
+from stream_coord.calendars import Session
+from stream_coord.compute.gaps import FILLED, MISSING, NO_TRADE, UNRESOLVED
+from stream_coord.session.block import Block, Bools, Floats, Ints
+from stream_coord.session.data import SessionData
+from stream_coord.session.quality import SessionQuality, names_in, recall
+from stream_coord.session.series import Kept
+from stream_coord.session.views import CLOSE, VOLUME
+from stream_coord.stores.ledger import Disagreement
+from stream_coord.upkeep import Upkeep
+from stream_coord.upkeep.states import learn
+
+
+class Keeper:
+    """Looks after the minutes of one session that have no bar.
+
+    A minute is *open* while a source that may have its bar has not answered and may be asked
+    again. `check` asks for all open minutes of the session when one of them is due. The state of a
+    minute is what the sources said of it; whoever looks sees it from the minute's own check on.
+
+    Args:
+        upkeep: How.
+        session: The session.
+        block: Its base bars as they are stored; its newest session is `session`.
+        expected: Which symbols are held to account; bool, shape (S,).
+
+    Attributes:
+        expected: As given.
+        seconds: What all this has taken so far.
+        disagreements: Minutes for which a source has other values than one before it.
+    """
+
+    def __init__(self, upkeep: Upkeep, session: Session, block: Block, expected: Bools) -> None:
+        begun = perf_counter()
+        self.expected = expected
+        self.disagreements: list[Disagreement] = []
+        self._upkeep = upkeep
+        self._session = session
+        self._block = block
+        self._enquirer = upkeep.enquirer if upkeep.enquirer and upkeep.enquirer.names else None
+        self._slots = block.today + np.flatnonzero(block.regular[block.today :])
+        present = _columns(block.present, self._slots)
+        self._present = np.count_nonzero(present, axis=1)
+        states = upkeep.remembered(session, block.symbols)
+        names = names_in(states, self._enquirer.names if self._enquirer else ())
+        starts = block.starts[self._slots]
+        self._cells, self._once_filled = recall(
+            present, expected, block.symbols, starts, states, names
+        )
+        cells = self._cells
+        self._open = self._never_answered()
+        self._values: Floats = np.empty((len(FIELDS), len(cells)))
+        self._checks = self._check_times(block.ends[self._slots])[cells.slots]
+        self._order = np.argsort(self._checks, kind="stable")
+        self._ordered_checks = self._checks[self._order]
+        self._seen = 0  # so many of `_order` have had their check
+        self._waiting = np.empty(0, np.int64)  # of those, the ones that are still open
+        self._last_check = session.open
+        self._plan()
+        self.seconds = perf_counter() - begun
+
+    def begin(self, data: SessionData) -> None:
+        """Tell the session store, as the session begins, what is known of its minutes.
+
+        It shows of that only what is due.
+        """
+        data.grace_micros = self._upkeep.grace_micros
+        data.check_micros = self._upkeep.check_micros
+        self._note(data)
+
+    @property
+    def next_check(self) -> int | None:
+        """The next check that has something to do, UTC microseconds; None: there is none."""
+        at = int(np.searchsorted(self._stops, self._last_check, "right"))
+        planned = self._stops[at : at + 1].tolist()
+        again = [self._check_after(self._last_check)] if len(self._waiting) else []
+        return min(planned + again, default=None)
+
+    def look_ahead(self) -> None:
+        """Ask for all open minutes now, ahead of the checks; that a source fails does not count.
+
+        Once a source has failed nothing is asked ahead any more, so that in which order it is
+        asked does not depend on how quick two threads are.
+        """
+        begun = perf_counter()
+        if self.would_ask_ahead:
+            self._ask(self._session.open, counts=False)
+            self._plan()
+        self.seconds += perf_counter() - begun
+
+    @property
+    def would_ask_ahead(self) -> bool:
+        """Whether `look_ahead` has anything to ask for."""
+        return bool(self._enquirer and self._open.any() and not self._enquirer.has_failed)
+
+    def check(self, now: int, data: SessionData) -> list[Kept]:
+        """Do what is due at a check, and return what it changed, in order of delivery.
+
+        Args:
+            now: The time of the check, UTC microseconds.
+            data: Where fills and synthetic bars go.
+        """
+        begun = perf_counter()
+        upto = int(np.searchsorted(self._ordered_checks, now, "right"))
+        new, self._seen = self._order[self._seen : upto], upto
+        due = np.concatenate([self._waiting, new])
+        if self._enquirer and self._open[due].any():
+            self._ask(now, counts=True)
+            self._plan()
+            self._note(data)
+        self._last_check = now
+        self._waiting = due[self._open[due]]
+        kept = [self._fill(np.sort(due[self._cells.state[due] == FILLED]), data)]
+        if self._upkeep.synthesize:
+            kept.append(self._synthesize(np.sort(new), data))
+        self.seconds += perf_counter() - begun
+        return [each for each in kept if each is not None]
+
+    def quality(self) -> SessionQuality:
+        """Return what the session was worth; called when it is over."""
+        cells = self._cells
+        filled = np.bincount(cells.rows[cells.state == FILLED], minlength=len(self._present))
+        return SessionQuality(
+            self._session,
+            self._block.symbols,
+            self.expected,
+            self._present + filled,
+            cells.merged(self._once_filled),
+            self._block.starts[self._slots],
+            self._block.interval.micros,
+        )
+
+    def filled(self) -> dict[str, int]:
+        """Return how many minutes were filled, by the identity of the source; at the end."""
+        cells = self._cells
+        sources = cells.source[cells.state == FILLED]
+        counts = np.bincount(sources, minlength=len(cells.names)).tolist()
+        return {name: count for name, count in zip(cells.names, counts, strict=True) if count}
+
+    # -- when ----------------------------------------------------------------------------------
+
+    def _check_times(self, ends: Ints) -> Ints:
+        """Return the first check at which each bar is due: the session's end is one, too."""
+        opened, step = self._session.open, self._upkeep.check_micros
+        late = ends + self._upkeep.grace_micros - opened
+        return np.minimum(opened + -(-late // step) * step, self._session.end)
+
+    def _check_after(self, now: int) -> int | None:
+        """Return the check after the one at `now`; None where the session is over."""
+        opened, step, end = self._session.open, self._upkeep.check_micros, self._session.end
+        later = min(opened + ((now - opened) // step + 1) * step, end)
+        return later if later > now else None
+
+    def _plan(self) -> None:
+        """Note the checks at which a minute is to be filled, synthesized or asked for."""
+        acting = self._open | (self._cells.state == FILLED)
+        if self._upkeep.synthesize:
+            acting[:] = True
+        self._stops = np.unique(self._checks[acting])
+
+    # -- asking --------------------------------------------------------------------------------
+
+    def _never_answered(self) -> Bools:
+        """Return which minutes are open at first: not all sources are known to lack them."""
+        if self._enquirer is None:
+            return np.zeros(len(self._cells), np.bool_)
+        cells, everybody = self._cells, self._enquirer.every_bit
+        answered: Bools = (cells.state == NO_TRADE) & ((cells.asked & everybody) == everybody)
+        cells.state[~answered] = MISSING
+        cells.tries[:] = 0  # a run's attempts are its own
+        return ~answered
+
+    def _ask(self, now: int, *, counts: bool) -> None:
+        """Ask for all open minutes of the session; what they become shows at their checks."""
+        if self._enquirer is None:
+            return
+        cells, chosen = self._cells, np.flatnonzero(self._open)
+        rows, slots = cells.rows[chosen], cells.slots[chosen]
+        answers = self._enquirer.ask(
+            self._block.symbols,
+            rows,
+            self._block.starts[self._slots[slots]],
+            cells.empty[chosen],
+            cells.asked[chosen],
+        )
+        tries = cells.tries[chosen]
+        learn(cells, chosen, answers, self._upkeep.attempts + (not counts), now)
+        if not counts:
+            cells.tries[chosen] = tries
+        self._open[chosen] = answers.failed & (cells.state[chosen] == MISSING)
+        self._values[:, chosen] = answers.values
+        self.disagreements += answers.disagreements
+
+    # -- what becomes visible ------------------------------------------------------------------
+
+    def _fill(self, filled: Ints, data: SessionData) -> Kept | None:
+        if not len(filled):
+            return None
+        cells = self._cells
+        rows, slots = cells.rows[filled], self._slots[cells.slots[filled]]
+        flags = np.full(len(filled), FILLED_BAR, np.uint8)
+        return data.keep(rows, slots, self._values[:, filled], flags)
+
+    def _synthesize(self, due: Ints, data: SessionData) -> Kept | None:
+        """Put a flat bar at the last close into each minute that has no bar, slot by slot."""
+        cells, block = self._cells, self._block
+        holes = due[cells.state[due] != FILLED]
+        rows, slots = cells.rows[holes], self._slots[cells.slots[holes]]
+        values = np.full((len(FIELDS), len(holes)), np.nan)
+        values[:VOLUME] = closes_before(block, rows, slots)
+        values[VOLUME] = 0.0
+        known = ~np.isnan(values[CLOSE])
+        if not known.any():
+            return None
+        flags = np.full(int(known.sum()), SYNTHETIC, np.uint8)
+        return data.keep(rows[known], slots[known], values[:, known], flags)
+
+    def _note(self, data: SessionData) -> None:
+        """Tell the session store which minutes are explained, or given up on."""
+        cells = self._cells
+        known = np.flatnonzero((cells.state == NO_TRADE) | (cells.state == UNRESOLVED))
+        if len(known):
+            data.note_states(cells.rows[known], self._slots[cells.slots[known]], cells.state[known])
+
+
+def _columns(plane: Bools, slots: Ints) -> Bools:
+    """Return some columns; a view where they are neighbours, which they mostly are."""
+    if len(slots) and slots[-1] - slots[0] + 1 == len(slots):
+        return plane[:, slots[0] : slots[-1] + 1]
+    return plane[:, slots]
+
+
+def closes_before(block: Block, rows: Ints, slots: Ints) -> Floats:
+    """Return the close of the last bar before each of some cells, NaN where there is none.
+
+    Args:
+        block: The bars.
+        rows: int64, shape (n,).
+        slots: int64, shape (n,).
+
+    Returns:
+        float64, shape (n,).
+    """
+    closes = np.full(len(rows), np.nan)
+    for row in np.unique(rows).tolist():
+        chosen = rows == row
+        stop = int(slots[chosen].max())
+        there = np.flatnonzero(block.present[row, :stop])
+        at = np.searchsorted(there, slots[chosen]) - 1
+        found = block.values[CLOSE, row, there[at]] if len(there) else np.nan
+        closes[chosen] = np.where(at >= 0, found, np.nan)
+    return closes
