@@ -109,6 +109,7 @@ def _journal(fmt: FileFormat, target: ImportTarget) -> Iterator[_Job]:
         with suppress(LedgerError):  # what stopped the import is the error to report
             ledger.finish_import(job.id, now(), status)
         if isinstance(error, KeyboardInterrupt):
+            job.catch_up()
             raise ImportInterruptedError(job.summary()) from error
         raise
     ledger.finish_import(job.id, now(), "failed" if job.failed else "done")
@@ -142,6 +143,7 @@ class _Job:
         self._batch = Batch()
         self._part_rows: int | None = None  # of the part that is being read
         self._files: dict[str, FileRecord] = {}
+        self._sealing: dict[str, FileRecord] = {}  # sealed perhaps, and not in `_files` yet
         self._reasons: Counter[str] = Counter()
         self._examples: list[RejectExample] = []
 
@@ -237,12 +239,26 @@ class _Job:
         else:
             record(empty_outcome())
         onto = {file.path: path for path, file in recorded.items() if file.path != path}
+        self._sealing = recorded
         self._target.ledger.seal_files(self.id, [file.path for file in recorded.values()], onto)
-        for path, file in recorded.items():
-            known = self._files.get(path)
-            self._files[path] = file if known is None else known.plus(file)
+        self._note_sealed()
         self._count_rejects(commit.rejects, {file.path: path for path, file in recorded.items()})
         return sum(file.rows for file in recorded.values())
+
+    def _note_sealed(self) -> None:
+        """Add the files of the commit that was sealed."""
+        files = self._files.copy()
+        for path, file in self._sealing.items():
+            known = files.get(path)
+            files[path] = file if known is None else known.plus(file)
+        self._files, self._sealing = files, {}  # both, wherever an interrupt strikes
+
+    def catch_up(self) -> None:
+        """Add what an interrupt struck between the ledger and here: the ledger is right."""
+        with suppress(LedgerError):
+            (sealed,) = (done.rows for done in self._target.ledger.imports() if done.id == self.id)
+            if self._sealing and sealed > sum(file.rows for file in self._files.values()):
+                self._note_sealed()
 
     def _count_rejects(self, rejects: pl.DataFrame, paths: Mapping[str, str]) -> None:
         """Count rejects and keep examples; `paths` has the file's path for the ledger's."""
