@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import commands, importing, loading, reads, streaming
+from benchmarks import commands, deriving, filling, importing, loading, reads, streaming
 from benchmarks.figures import Figure
 from benchmarks.lab import Lab
 from benchmarks.table import as_dict, print_table
@@ -31,12 +31,28 @@ def benchmarks(lab: Lab) -> dict[str, Sequence[Benchmark]]:
             reads.latest_first,
             reads.last_20,
             reads.last_20_closes,
+            reads.last_20_derived,
+            reads.latest_derived,
+            reads.in_progress,
+            reads.add_late,
             reads.window_20,
             *(partial(reads.cross_section, symbols=size) for size in sizes),
         ],
         "gaps": [reads.gaps_of_a_session, reads.gaps_of_a_year],
+        "derive": [
+            partial(measure, peer=peer)
+            for measure in (deriving.a_session, deriving.a_week)
+            for peer in deriving.PEERS
+        ],
+        "fill": [partial(filling.fill_a_batch, kind=kind) for kind in ("sqlite", "delta")],
         "stream": [
             *(partial(streaming.into_on_bar, symbols=size) for size in sizes),
+            *(
+                partial(streaming.with_derived, symbols=size, strategy=strategy)
+                for size in sizes
+                for strategy in (counting, streaming.CountingAll, None)
+            ),
+            streaming.upkeep_share,
             partial(streaming.time_per_bar, strategy=counting),
             *(
                 partial(streaming.no_callback, symbols=size, floor=floor)

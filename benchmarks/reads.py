@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,10 @@ from benchmarks.figures import Figure, Goal, compare, duration, measure, stateme
 from benchmarks.lab import Lab
 from benchmarks.sample import BASE, symbol_names
 from stream_coord.compute.gaps import gap_runs
+from stream_coord.interval import Interval
 from stream_coord.session.block import Block
 from stream_coord.session.data import SessionData
+from stream_coord.session.series import Series
 
 _SLOT = 200
 
@@ -48,6 +51,43 @@ def latest_first(lab: Lab) -> Figure:
 
 def last_20(lab: Lab) -> Figure:
     return _read(lab, "last 20 bars", "data.last_n(symbol, 20)", Goal(0.3))
+
+
+def last_20_derived(lab: Lab) -> Figure:
+    return _read(lab, "last 20 bars of 5m", "data.last_n(symbol, 20, '5m')")
+
+
+def latest_derived(lab: Lab) -> Figure:
+    return _read(lab, "latest bar of 5m", "data.latest_bar(symbol, '5m')")
+
+
+def in_progress(lab: Lab) -> Figure:
+    return _read(lab, "bar of 60m in progress", "data.in_progress(symbol, '60m')")
+
+
+def add_late(lab: Lab) -> Figure:
+    """Revise one bar of the past, with nothing derived and with 5m and 15m."""
+    revisions = [
+        _revision(lab, [Interval.parse(name) for name in names]) for names in ((), ("5m", "15m"))
+    ]
+    (plain, rebuilt) = (duration(revise, "us", 100) for revise in revisions)
+    value, floor = compare(rebuilt, plain, lab.repeats)
+    return Figure("a revised bar, 5m and 15m rebuilt", value, "us", "nothing derived", floor)
+
+
+def _revision(lab: Lab, derived: Sequence[Interval]) -> Callable[[], None]:
+    data, symbol = _visible(lab, lab.few), _symbol(lab)
+    for interval in derived:
+        data.activate(interval)
+    start = int(data.last_n(symbol, 20).start[0])
+    bars = [(10.0, 10.0, 10.0, 10.0, float(volume)) for volume in (1, 2)] * 50
+
+    def revise() -> None:
+        for values in bars:
+            data.add_bar(symbol, start, values)
+        data.drain_updates()
+
+    return revise
 
 
 def last_20_closes(lab: Lab) -> Figure:
@@ -89,24 +129,26 @@ def gaps_of_a_session(lab: Lab) -> Figure:
 def gaps_of_a_year(lab: Lab) -> Figure:
     rows = lab.block(lab.few, lab.sessions[0]).present
     present = np.tile(rows, len(lab.sessions))
-    return _gaps(lab, f"gaps, {lab.few:,} symbols, {len(lab.sessions)} sessions", present)
+    name = f"gaps, {lab.few:,} symbols, {len(lab.sessions)} sessions"
+    return _gaps(lab, name, present, Goal(300_000))
 
 
 def memory(lab: Lab) -> Figure:
     """Measure the arrays of five sessions of history and one of today."""
-    sessions = lab.sessions[:6]
+    sessions, fives = lab.sessions[:6], Interval.parse("5m")
 
     def hold() -> float:
         tracemalloc.start()
         data = SessionData(symbol_names(lab.few), sessions[-1])
-        data.start_session(sessions[-1], Block.empty(data.symbols, sessions, BASE))
+        block = Block.empty(data.symbols, sessions, BASE)
+        data.start_session(sessions[-1], Series(block, [fives]))
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return held / 1e6
 
     value = measure(hold, lab.repeats)
     return Figure(
-        f"session store, {lab.few:,} symbols, 6 sessions of 1m", value, "MB", goal=Goal(16)
+        f"session store, {lab.few:,} symbols, 6 sessions of 1m and 5m", value, "MB", goal=Goal(16)
     )
 
 

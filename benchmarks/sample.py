@@ -31,8 +31,8 @@ def symbol_names(count: int) -> list[str]:
     return [f"S{number:05}" for number in range(count)]
 
 
-def synthetic_bars(symbol_count: int, session: Session) -> pl.DataFrame:
-    """Return a bar frame of random walks in cents, with 2 minutes of 1,000 missing.
+def synthetic_bars(symbol_count: int, session: Session, *, whole: bool = False) -> pl.DataFrame:
+    """Return a bar frame of random walks in cents, with 2 minutes of 1,000 missing unless whole.
 
     The same arguments give the same bars. A few holes are what real data has; without any, code
     that is quicker on whole arrays would be flattered.
@@ -52,7 +52,7 @@ def synthetic_bars(symbol_count: int, session: Session) -> pl.DataFrame:
         {"symbol": symbol, "start": np.tile(starts, symbol_count)}
         | {name: plane.ravel() for name, plane in columns}
     )
-    return frame.filter(random.random(volumes.size) >= _HOLES)
+    return frame if whole else frame.filter(random.random(volumes.size) >= _HOLES)
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import polars as pl
 from xxhash import xxh3_128
 
 from benchmarks.figures import Figure, Goal, Run, compare, duration, rate
 from benchmarks.lab import Lab
-from benchmarks.sample import BASE
+from benchmarks.sample import BASE, synthetic_bars
 from stream_coord.bars import Bar
+from stream_coord.clock import SystemClock, SystemTimer
 from stream_coord.compute.digest import RECORD
+from stream_coord.config.settings import SourceSettings
 from stream_coord.coordinator import Coordinator
+from stream_coord.interval import Interval
 from stream_coord.planning import Universe
 from stream_coord.session.data import SessionData
+from stream_coord.session.series import Series
+from stream_coord.sources.protocol import NamedSource
+from stream_coord.sources.store import StoreSource
+from stream_coord.stores import open_store
 from stream_coord.strategy import Strategy
 from stream_coord.stream import SessionStream
+from stream_coord.upkeep import Upkeep
+from stream_coord.upkeep.asking import Enquirer
+from stream_coord.upkeep.keeper import Keeper
 
 _CHUNK_BARS = 8192
 
@@ -41,20 +52,39 @@ class Replay:
         lab: The lab.
         symbols: How many symbols.
         strategy: Whose object to call; None: nobody's.
+        upkeep: How to look after the bars, and what to derive of them; None: not at all.
     """
 
-    def __init__(self, lab: Lab, symbols: int, strategy: type[Counting] | None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        symbols: int,
+        strategy: type[Counting] | None,
+        upkeep: Upkeep | None = None,
+    ) -> None:
         self._blocks = [(day, lab.block(symbols, day)) for day in lab.sessions_of(symbols)]
         self._strategy = None if strategy is None else strategy()
+        self._upkeep = upkeep
         self.bars = sum(int(block.present.sum()) for _, block in self._blocks)
 
     def __call__(self) -> None:
         """Stream all sessions."""
         first_session, first_block = self._blocks[0]
-        data = SessionData(first_block.symbols, first_session)
+        upkeep = self._upkeep
+        derived = upkeep.derived if upkeep else ()
+        data = SessionData(first_block.symbols, first_session, BASE, derived)
+        everybody = np.ones(len(first_block.symbols), np.bool_)
         for session, block in self._blocks:
-            data.start_session(session, block)
-            SessionStream(data, block, self._strategy, lambda: None).run()
+            series = Series(block, derived)
+            data.start_session(session, series)
+            keeper = Keeper(upkeep, session, block, everybody) if upkeep else None
+            SessionStream(data, self._strategy, lambda: None, keeper=keeper).run()
+
+
+class CountingAll(Counting):
+    """Counts derived bars as well."""
+
+    intervals = ("5m", "15m")
 
 
 def into_on_bar(lab: Lab, symbols: int) -> Figure:
@@ -62,6 +92,45 @@ def into_on_bar(lab: Lab, symbols: int) -> Figure:
     value, floor = compare(rate(replay, replay.bars), _bare_loop(lab), lab.repeats)
     name = f"replay into on_bar, in memory, {symbols:,} symbols"
     return Figure(name, value, "M bars/s", "bare loop over Bar objects", floor, Goal(2))
+
+
+def with_derived(lab: Lab, symbols: int, strategy: type[Counting] | None) -> Figure:
+    """Measure a replay with upkeep and 5m and 15m bars; building them is part of it."""
+    upkeep = Upkeep(derived=tuple(map(Interval.parse, CountingAll.intervals)))
+    kept, bare = Replay(lab, symbols, strategy, upkeep), Replay(lab, symbols, strategy)
+    value, floor = compare(rate(kept, kept.bars), rate(bare, bare.bars), lab.repeats)
+    into = {None: "no callback", Counting: "1m into on_bar", CountingAll: "all into on_bar"}
+    name = f"replay, upkeep, 5m + 15m, {into[strategy]}, in memory, {symbols:,} symbols"
+    goal = Goal(20 if strategy is None else 2)
+    return Figure(name, value, "M bars/s", "without upkeep and derived bars", floor, goal)
+
+
+def upkeep_share(lab: Lab) -> Figure:
+    """Measure a replay from a store with 2 minutes of 1,000 missing, which another store has."""
+    symbols, sessions = lab.few, lab.sessions_of(lab.few)
+    sample, universe = lab.sample(symbols), Universe(lab.sample(symbols).symbols)
+    whole = open_store("delta:whole", lab.folder, create=True)
+    bars = [synthetic_bars(symbols, session, whole=True) for session in sessions]
+    whole.write(BASE, pl.concat(bars).sort("symbol", "start"))
+    filled = 0
+
+    def replay(upkeep: Upkeep | None) -> None:
+        nonlocal filled
+        strategy = Counting()
+        run = Coordinator(sample.open(), BASE, universe, sessions, strategy, upkeep=upkeep).run()
+        filled = max(filled, run.updates)
+
+    def kept() -> None:
+        settings = SourceSettings(name="whole", kind="store", url="delta:whole")
+        source = NamedSource("whole", "whole", StoreSource(settings, lab.folder))
+        replay(Upkeep(Enquirer([source], BASE, SystemClock(), SystemTimer())))
+
+    count = Replay(lab, symbols, None).bars
+    value, floor = compare(
+        duration(kept, "ns", count), duration(lambda: replay(None), "ns", count), lab.repeats
+    )
+    name = f"time per bar, upkeep that fills {filled / count:.1%}, from the store"
+    return Figure(name, value, "ns", "the same without upkeep", floor, Goal(1.1, "ratio"))
 
 
 def no_callback(lab: Lab, symbols: int, floor: str) -> Figure:

@@ -51,7 +51,7 @@ def in_memory(market: Market) -> Measured:
         data = SessionData(blocks[0][1].symbols, blocks[0][0])
         for session, block in blocks:
             data.start_session(session, block)
-            SessionStream(data, block, strategy, lambda: None).run()
+            SessionStream(data, strategy, lambda: None).run()
         return strategy.tally()
 
     return measured(load, run)
