@@ -52,7 +52,7 @@ def benchmarks(lab: Lab) -> dict[str, Sequence[Benchmark]]:
                 for size in sizes
                 for strategy in (counting, streaming.CountingAll, None)
             ),
-            streaming.upkeep_share,
+            *(partial(streaming.upkeep_share, missing=share) for share in (0, 0.0003, 0.002)),
             partial(streaming.time_per_bar, strategy=counting),
             *(
                 partial(streaming.no_callback, symbols=size, floor=floor)

@@ -105,31 +105,37 @@ def with_derived(lab: Lab, symbols: int, strategy: type[Counting] | None) -> Fig
     return Figure(name, value, "M bars/s", "without upkeep and derived bars", floor, goal)
 
 
-def upkeep_share(lab: Lab) -> Figure:
-    """Measure a replay from a store with 2 minutes of 1,000 missing, which another store has."""
-    symbols, sessions = lab.few, lab.sessions_of(lab.few)
-    sample, universe = lab.sample(symbols), Universe(lab.sample(symbols).symbols)
-    whole = open_store("delta:whole", lab.folder, create=True)
-    bars = [synthetic_bars(symbols, session, whole=True) for session in sessions]
-    whole.write(BASE, pl.concat(bars).sort("symbol", "start"))
-    filled = 0
+def upkeep_share(lab: Lab, missing: float) -> Figure:
+    """Measure a replay from a store that lacks some minutes, which another store has.
+
+    Args:
+        lab: The lab.
+        missing: The share of minutes that it lacks; of the real bars that the tests use it is
+            0.0003.
+    """
+    sessions = lab.sessions_of(lab.few)
+    bars = [synthetic_bars(lab.few, session, whole=True) for session in sessions]
+    whole = pl.concat(bars).sort("symbol", "start")
+    lost = np.random.default_rng(1).random(len(whole)) < missing
+    urls = {name: f"delta:{name}-{missing}" for name in ("whole", "holed")}
+    for url, kept in ((urls["whole"], whole), (urls["holed"], whole.filter(~lost))):
+        open_store(url, lab.folder, create=True).write(BASE, kept)
+    universe = Universe(tuple(whole["symbol"].unique(maintain_order=True)))
 
     def replay(upkeep: Upkeep | None) -> None:
-        nonlocal filled
-        strategy = Counting()
-        run = Coordinator(sample.open(), BASE, universe, sessions, strategy, upkeep=upkeep).run()
-        filled = max(filled, run.updates)
+        store = open_store(urls["holed"], lab.folder)
+        Coordinator(store, BASE, universe, sessions, Counting(), upkeep=upkeep).run()
 
-    def kept() -> None:
-        settings = SourceSettings(name="whole", kind="store", url="delta:whole")
+    def kept_up() -> None:
+        settings = SourceSettings(name="whole", kind="store", url=urls["whole"])
         source = NamedSource("whole", "whole", StoreSource(settings, lab.folder))
         replay(Upkeep(Enquirer([source], BASE, SystemClock(), SystemTimer())))
 
-    count = Replay(lab, symbols, None).bars
+    count = len(whole)
     value, floor = compare(
-        duration(kept, "ns", count), duration(lambda: replay(None), "ns", count), lab.repeats
+        duration(kept_up, "ns", count), duration(lambda: replay(None), "ns", count), lab.repeats
     )
-    name = f"time per bar, upkeep that fills {filled / count:.1%}, from the store"
+    name = f"time per bar, upkeep that fills {missing:.2%}, from the store"
     return Figure(name, value, "ns", "the same without upkeep", floor, Goal(1.1, "ratio"))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import closing, suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import Self, TypeVar
+from typing import TypeVar
 
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
@@ -29,34 +29,22 @@ def one_ahead(items: Generator[_Item]) -> Generator[_Item]:
             del item
 
 
-class AbandonedError(Exception):
-    """Nobody waits any more for what was to be done."""
+class Errands:
+    """Work that may hang for ever, such as questions to a server: done in order, in one thread.
 
-
-class Errand:
-    """Work that may hang for ever, such as a question to a server, in a thread of its own.
-
-    Whoever waits for it can be sent away with `abandon`, from any thread; the work itself cannot be
-    stopped, and goes on until the process ends.
+    Nobody has to wait for the thread: where its work hangs, it ends with the process. Who waits for
+    some work can be sent away with `abandon`; the work itself cannot be stopped.
     """
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: Thread | None = None
-        self._send_away: Callable[[BaseException], None] = lambda _: None
-        self._abandoned = False
+        self._send_away: list[Callable[[BaseException], None]] = []
 
-    def __enter__(self) -> Self:
-        return self
+    def start(self, work: Callable[[], _Answer]) -> Future[_Answer]:
+        """Have some work done when all that was started before is, and return what will come of it.
 
-    def __exit__(self, *_: object) -> None:
-        self.abandon()
-
-    def run(self, work: Callable[[], _Answer]) -> _Answer:
-        """Do some work and return what it returns, or raise what it raises; one at a time.
-
-        Raises:
-            AbandonedError: it was abandoned, before or meanwhile.
+        The future is cancelled, for whoever waits, when the errands are abandoned.
         """
         future: Future[_Answer] = Future()
 
@@ -70,21 +58,21 @@ class Errand:
                 with suppress(InvalidStateError):
                     future.set_result(answer)
 
-        self._send_away = future.set_exception
-        if self._abandoned:
-            raise AbandonedError
         if self._thread is None:
-            self._thread = Thread(target=self._serve, name="sc-errand", daemon=True)
+            self._thread = Thread(target=self._serve, name="sc-errands", daemon=True)
             self._thread.start()
+        self._send_away = [*self._send_away[-2:], future.set_exception]
         self._work.put(do)
-        return future.result()
+        return future
 
     def abandon(self) -> None:
-        """Send away whoever waits, now and later."""
-        self._abandoned = True
-        with suppress(InvalidStateError):  # it is done
-            self._send_away(AbandonedError())
+        """Send away whoever waits, and let the thread end; from any thread."""
+        self._work.put(None)
+        self._thread = None
+        for send_away in self._send_away:
+            with suppress(InvalidStateError):  # it is done
+                send_away(CancelledError())
 
     def _serve(self) -> None:
-        while True:
-            self._work.get()()
+        while (do := self._work.get()) is not None:
+            do()

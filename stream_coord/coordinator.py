@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -10,7 +11,7 @@ from time import perf_counter
 import msgspec
 import numpy as np
 
-from stream_coord.ahead import Errand, one_ahead
+from stream_coord.ahead import Errands, one_ahead
 from stream_coord.calendars import Session
 from stream_coord.compute.digest import run_digest
 from stream_coord.delivery import wanted_intervals
@@ -147,7 +148,7 @@ class Coordinator:
         self.begun = perf_counter()
         self._pace = pace or Pace()
         self.upkeep = upkeep or Upkeep()
-        self._asking = Errand()
+        self._errands = Errands()
         self._running: Running | None = None
         symbols = universe.symbols_in(sessions[0])
         self.data = SessionData(symbols, sessions[0], interval, self.upkeep.derived)
@@ -174,6 +175,7 @@ class Coordinator:
                 raise self._no_bars()
             self.replay.result = self._result()
         finally:
+            self._errands.abandon()
             self.data.subscriptions.close()
             self.upkeep.close()
             self.replay.lag_seconds = self._pace.largest_lag_seconds
@@ -188,6 +190,7 @@ class Coordinator:
         """
         self.data.stop()
         self._pace.stop()
+        self._errands.abandon()
 
     def moment(self) -> Moment | None:
         """Return how far the replay is, from any thread; None before its first session."""
@@ -199,8 +202,9 @@ class Coordinator:
     def _run_sessions(self, on_session: Callable[[ReplayedSession], None]) -> None:
         timings = self.replay.timings
         ended = 0.0
-        with closing(one_ahead(self._loaded())) as ahead, self._asking:
-            for loaded, keeper in ahead:
+        with closing(one_ahead(self._loaded())) as ahead:
+            for loaded, keeper, asked in ahead:
+                self._wait_for(asked)
                 started, waited = perf_counter(), self._pace.waited_seconds
                 timings["roll"] += started - ended if ended else 0.0
                 timings["startup"] = timings["startup"] or started - self.begun
@@ -208,19 +212,29 @@ class Coordinator:
                 ended = perf_counter()
                 timings["stream"] += ended - started - (self._pace.waited_seconds - waited)
                 on_session(self.replay.sessions[-1])
-                del loaded, keeper
+                del loaded, keeper, asked
 
-    def _loaded(self) -> Generator[tuple[LoadedSession, Keeper]]:
-        """Yield each session's bars, and who looks after them; runs in a thread of its own."""
+    def _loaded(self) -> Generator[tuple[LoadedSession, Keeper, Future[None] | None]]:
+        """Yield each session's bars, who looks after them, and what that waits for.
+
+        Runs in a thread of its own. The sources are asked in one more, which nobody waits for
+        when the run is over.
+        """
         wanted = sorted({*self.upkeep.derived, *wanted_intervals(self._strategy)})
         for session in self._sessions:
             symbols = self._universe.symbols_in(session)
             loaded = load_session(self.store, self._interval, symbols, session, wanted)
             expected = self._universe.expected_in(session)
             keeper = Keeper(self.upkeep, session, loaded.block, expected)
-            if keeper.would_ask_ahead:
-                self._asking.run(keeper.look_ahead)
-            yield loaded, keeper
+            asked = self._errands.start(keeper.look_ahead) if keeper.has_questions else None
+            yield loaded, keeper, asked
+
+    def _wait_for(self, asked: Future[None] | None) -> None:
+        try:
+            if asked is not None:
+                asked.result()
+        except CancelledError:
+            raise KeyboardInterrupt("the replay was stopped") from None
 
     def _stream(self, loaded: LoadedSession, keeper: Keeper) -> ReplayedSession:
         session, data = loaded.session, self.data

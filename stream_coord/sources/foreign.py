@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stream_coord.errors import SourceError
 from stream_coord.stores.database import storable
+from stream_coord.stores.database.sqlite import open_file
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -100,27 +101,11 @@ def _sqlite_engine(path: Path) -> sa.Engine:
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
-        return _open(path, "ro")
+        return open_file(path, "ro", WAIT_SECONDS)
     except sqlite3.OperationalError:
         # A write-ahead log keeps two files beside this one, and in a read-only folder nobody can
         # make them. `immutable` does without, but would not see the commits that a log holds.
         file = path.resolve()
         if not file.exists() or file.with_name(f"{file.name}-wal").exists():
             raise
-    return _open(path, "ro&immutable=1")
-
-
-def _open(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}",
-        uri=True,
-        timeout=WAIT_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master")  # reading is what opens it
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return open_file(path, "ro&immutable=1", WAIT_SECONDS)

@@ -198,8 +198,8 @@ class Enquirer:
             delivery = query.judge(named, ranges, wanted)
             bars = query.take(delivery, wanted, number)
         if errors:
-            self.has_failed = True
             query.failed |= wanted
+        self.has_failed |= bool(query.failed.any())
         call = SourceCall(
             source=self.names[number],
             at=at,

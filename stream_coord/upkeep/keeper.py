@@ -98,15 +98,15 @@ class Keeper:
         asked does not depend on how quick two threads are.
         """
         begun = perf_counter()
-        if self.would_ask_ahead:
+        if self.has_questions and self._enquirer and not self._enquirer.has_failed:
             self._ask(self._session.open, counts=False)
             self._plan()
         self.seconds += perf_counter() - begun
 
     @property
-    def would_ask_ahead(self) -> bool:
-        """Whether `look_ahead` has anything to ask for."""
-        return bool(self._enquirer and self._open.any() and not self._enquirer.has_failed)
+    def has_questions(self) -> bool:
+        """Whether there is anything to ask a source for."""
+        return bool(self._open.any())
 
     def check(self, now: int, data: SessionData) -> list[Kept]:
         """Do what is due at a check, and return what it changed, in order of delivery.

@@ -377,7 +377,10 @@ class TestNoRight:
         if mine == 0:
             os.seteuid(NOBODY)
         try:
-            with pytest.raises(LedgerError, match=r"read-only\n.*permissions") as caught:
+            with pytest.raises(
+                LedgerError,
+                match=r"read-only; it has schema version 1 and must be brought to 2 first\n.*permissions",
+            ) as caught:
                 open_ledger("sqlite:///ledger.db", folder, create=create)
         finally:
             os.seteuid(mine)

@@ -37,7 +37,9 @@ replay, upkeep, 5m + 15m, no callback, in memory, 4 symbols
 replay, upkeep, 5m + 15m, 1m into on_bar, in memory, 12 symbols
 replay, upkeep, 5m + 15m, all into on_bar, in memory, 12 symbols
 replay, upkeep, 5m + 15m, no callback, in memory, 12 symbols
-time per bar, upkeep that fills 0.2%, from the store
+time per bar, upkeep that fills 0.00%, from the store
+time per bar, upkeep that fills 0.03%, from the store
+time per bar, upkeep that fills 0.20%, from the store
 time per bar, into on_bar, 12 symbols
 replay with no callback, in memory, 4 symbols
 replay with no callback, in memory, 4 symbols

@@ -594,6 +594,8 @@ def test_cancelling_stops_the_replay_and_ends_the_iterations(
         assert replay.data.now == start(0, 4)
         assert not [t for t in threading.enumerate() if t.name.startswith("sc-replay")]
 
+    gc.collect()  # what other tests have left
+    caplog.clear()
     run(main())
     gc.collect()
     assert not caplog.records  # of asyncio, about errors that nobody looked at

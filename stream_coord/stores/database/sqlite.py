@@ -135,7 +135,7 @@ def _roll_back(connection: sqlite3.Connection, *_: object) -> None:
 
 def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
     try:
-        return _patiently(lambda: _open(path, "rwc" if create else "rw"))
+        return _patiently(lambda: open_file(path, "rwc" if create else "rw"))
     except sqlite3.OperationalError as error:
         # WAL keeps two files beside this one, and in a read-only folder nobody can make them.
         # `immutable` does without, but would not see the commits that a -wal file holds.
@@ -143,7 +143,7 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
         wal = file.with_name(f"{file.name}-wal")
         if _code(error) not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN} or wal.exists():
             raise
-    return _open(path, "ro&immutable=1")
+    return open_file(path, "ro&immutable=1")
 
 
 def _patiently(attempt: Callable[[], _T]) -> _T:
@@ -157,11 +157,16 @@ def _patiently(attempt: Callable[[], _T]) -> _T:
     return attempt()
 
 
-def _open(path: Path, mode: str) -> sqlite3.Connection:
+def open_file(path: Path, mode: str, wait_seconds: float = WAIT_SECONDS) -> sqlite3.Connection:
+    """Open a file in one of SQLite's modes (``ro``, ``rw``, ``rwc``, or more of a URI's query).
+
+    Raises:
+        sqlite3.Error: it cannot be opened, or is no SQLite file.
+    """
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}",
         uri=True,
-        timeout=WAIT_SECONDS,
+        timeout=wait_seconds,
         isolation_level=None,
         check_same_thread=False,
     )

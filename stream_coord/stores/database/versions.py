@@ -52,17 +52,28 @@ def prepare(database: Database, schema: Schema, *, create: bool) -> None:
         return
     if found is None and not create:
         raise database.absent()
-    with database.writing() as connection:
-        database.flavour.lock(connection, VERSIONS)  # other parts have their own writers
-        # Again, under the locks: another process may have been quicker.
-        found = _version(connection, database, schema)
-        if found is None:
-            _versions().metadata.create_all(connection)
-            schema.metadata.create_all(connection, checkfirst=False)
-            row = {"part": schema.part, "version": schema.version}
-            connection.execute(_versions().insert(), row)
-        else:
-            _migrate(connection, schema, found)
+    try:
+        with database.writing() as connection:
+            _bring_up_to_date(connection, database, schema)
+    except database.error as error:
+        if found is not None:
+            error.message += (
+                f"; it has schema version {found} and must be brought to {schema.version} first"
+            )
+        raise
+
+
+def _bring_up_to_date(connection: sa.Connection, database: Database, schema: Schema) -> None:
+    database.flavour.lock(connection, VERSIONS)  # other parts have their own writers
+    # Again, under the locks: another process may have been quicker.
+    found = _version(connection, database, schema)
+    if found is None:
+        _versions().metadata.create_all(connection)
+        schema.metadata.create_all(connection, checkfirst=False)
+        row = {"part": schema.part, "version": schema.version}
+        connection.execute(_versions().insert(), row)
+    else:
+        _migrate(connection, schema, found)
 
 
 @cache
