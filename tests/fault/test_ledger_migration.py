@@ -379,7 +379,7 @@ class TestNoRight:
         try:
             with pytest.raises(
                 LedgerError,
-                match=r"read-only; it has schema version 1 and must be brought to 2 first\n.*permissions",
+                match=r"read-only; it has schema version 1 and must .* to 2 first\n.*permissions",
             ) as caught:
                 open_ledger("sqlite:///ledger.db", folder, create=create)
         finally:

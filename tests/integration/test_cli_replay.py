@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from stream_coord.calendars import open_calendar
+from stream_coord.interval import MINUTE, Interval
+from stream_coord.stores import open_store
 from tests.conftest import COMMAND, REPOSITORY
 
 SPAN = ("--from", "2018-11-02", "--to", "2018-11-06")
@@ -189,12 +193,32 @@ def test_quiet_prints_nothing_and_json_one_document(here: Callable[..., Any]) ->
 
 @pytest.mark.parametrize(
     ("strategy", "key"),
-    [("moving_average.py:MovingAverage", "crossings"), ("cross_section.py:Strongest", "AQRV")],
+    [
+        ("moving_average.py:MovingAverage", "crossings"),
+        ("cross_section.py:Strongest", "AQRV"),
+        ("opening_range.py:OpeningRange", "up"),
+    ],
 )
 def test_every_example_runs(here: Callable[..., Any], strategy: str, key: str) -> None:
     replay = here("replay", *SPAN, "--strategy", REPOSITORY / "examples" / strategy, "--json")
     assert replay.code == 0, replay.err
     assert replay.document["result"][key] > 0
+
+
+def test_a_days_bars_have_the_volume_of_its_regular_minutes(
+    here: Callable[..., Any], demo: Path
+) -> None:
+    strategy = REPOSITORY / "examples" / "opening_range.py:OpeningRange"
+    replay = here("replay", *SPAN, "--strategy", strategy, "--json").document
+    store = open_store("delta:data/bars", demo)
+    calendar = open_calendar("NYSE", cache_dir=demo / ".sc")
+    first, last = (date.fromisoformat(SPAN[at]) for at in (1, 3))
+    volume = 0.0
+    for session in calendar.sessions(first, last):
+        bars = store.read(Interval(MINUTE), None, session.open, session.close)
+        volume += float(bars["volume"].sum())
+    assert replay["result"]["volume"] == pytest.approx(volume, rel=1e-12)
+    assert volume > 0
 
 
 def test_the_strategy_in_the_readme_runs(here: Callable[..., Any], demo: Path) -> None:
