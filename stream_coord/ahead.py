@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import closing, suppress
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
@@ -37,14 +37,17 @@ class Errands:
     """
 
     def __init__(self) -> None:
+        self._changing = Lock()
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._send_away: list[Callable[[BaseException], None]] = []
+        self._abandoned = False
 
     def start(self, work: Callable[[], _Answer]) -> Future[_Answer]:
         """Have some work done when all that was started before is, and return what will come of it.
 
-        The future is cancelled, for whoever waits, when the errands are abandoned.
+        Whoever waits for it gets a `CancelledError` when the errands are abandoned; once they are,
+        no more work is done.
         """
         future: Future[_Answer] = Future()
 
@@ -58,20 +61,27 @@ class Errands:
                 with suppress(InvalidStateError):
                     future.set_result(answer)
 
-        if self._thread is None:
-            self._thread = Thread(target=self._serve, name="sc-errands", daemon=True)
-            self._thread.start()
-        self._send_away = [*self._send_away[-2:], future.set_exception]
-        self._work.put(do)
+        with self._changing:
+            if self._abandoned:
+                future.set_exception(CancelledError())
+                return future
+            if self._thread is None:
+                self._thread = Thread(target=self._serve, name="sc-errands", daemon=True)
+                self._thread.start()
+            # No more than two are waited for: the one at hand, and the one ahead.
+            self._send_away = [*self._send_away[-2:], future.set_exception]
+            self._work.put(do)
         return future
 
     def abandon(self) -> None:
-        """Send away whoever waits, and let the thread end; from any thread."""
-        self._work.put(None)
-        self._thread = None
-        for send_away in self._send_away:
-            with suppress(InvalidStateError):  # it is done
-                send_away(CancelledError())
+        """Send away whoever waits, now and later, and let the thread end; from any thread."""
+        with self._changing:
+            self._abandoned = True
+            if self._thread is not None:
+                self._work.put(None)
+            for send_away in self._send_away:
+                with suppress(InvalidStateError):  # it is done
+                    send_away(CancelledError())
 
     def _serve(self) -> None:
         while (do := self._work.get()) is not None:

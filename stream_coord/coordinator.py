@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import msgspec
@@ -14,6 +14,7 @@ import numpy as np
 from stream_coord.ahead import Errands, one_ahead
 from stream_coord.calendars import Session
 from stream_coord.compute.digest import run_digest
+from stream_coord.compute.quality import GapRow
 from stream_coord.delivery import wanted_intervals
 from stream_coord.errors import NoBarsError, StrategyError
 from stream_coord.interval import Interval
@@ -41,11 +42,12 @@ class ReplayedSession:
         data_version: Hash of the data versions it was read from.
         bars: Base bars delivered.
         derived_bars: Bars of the configured derived intervals delivered.
-        updates: Update events delivered.
+        updates: Update events of upkeep delivered; what a strategy itself adds is not counted.
         out_of_session: Stored bars within its span that no streamed hour covers.
         quality: Its expected, present and missing minutes, and its gaps.
         filled: How many minutes this run filled, by the identity of the source.
         disagreements: Minutes for which a source had other values than one before it.
+        synthesized: How many minutes got a flat bar of volume 0.
     """
 
     session: Session
@@ -58,6 +60,7 @@ class ReplayedSession:
     quality: SessionQuality
     filled: Mapping[str, int] = field(default_factory=dict)
     disagreements: Sequence[Disagreement] = ()
+    synthesized: int = 0
 
 
 @dataclass
@@ -101,7 +104,7 @@ class Replay:
 
     @property
     def updates(self) -> int:
-        """Update events delivered."""
+        """Update events of upkeep delivered."""
         return sum(session.updates for session in self.sessions)
 
     @property
@@ -124,7 +127,7 @@ class Coordinator:
         upkeep: How to look after the data; None: not at all, and no derived bars unless asked for.
 
     Attributes:
-        upkeep: As given; may be replaced before the run.
+        upkeep: As given.
         begun: `perf_counter` seconds at which the run began, for the timings; may be set.
         data: The session store.
         replay: What has come of the run so far.
@@ -183,6 +186,10 @@ class Coordinator:
             self.replay.timings["total"] = perf_counter() - self.begun
         return self.replay
 
+    def remember(self, remembered: Callable[[Session, Sequence[str]], Sequence[GapRow]]) -> None:
+        """Let upkeep know, before the run, what is remembered of gaps; see `Upkeep`."""
+        self.upkeep = replace(self.upkeep, remembered=remembered)
+
     def stop(self) -> None:
         """Stop the replay at its next step, and wait for none; from any thread.
 
@@ -220,7 +227,7 @@ class Coordinator:
         Runs in a thread of its own. The sources are asked in one more, which nobody waits for
         when the run is over.
         """
-        wanted = sorted({*self.upkeep.derived, *wanted_intervals(self._strategy)})
+        wanted = sorted({*self.upkeep.derived, *wanted_intervals(self._strategy, self._interval)})
         for session in self._sessions:
             symbols = self._universe.symbols_in(session)
             loaded = load_session(self.store, self._interval, symbols, session, wanted)
@@ -239,7 +246,7 @@ class Coordinator:
     def _stream(self, loaded: LoadedSession, keeper: Keeper) -> ReplayedSession:
         session, data = loaded.session, self.data
         data.start_session(session, loaded.series)
-        keeper.begin(data)
+        keeper.begin(data, lambda work: self._wait_for(self._errands.start(work)))
         number, before = len(self.replay.sessions) + 1, self.replay.bars
         self._running = Running(
             session, number, loaded.block, keeper.expected, before, self.upkeep.grace_micros
@@ -259,6 +266,7 @@ class Coordinator:
             quality=quality,
             filled=keeper.filled(),
             disagreements=keeper.disagreements,
+            synthesized=keeper.synthesized,
         )
 
     def _first_bar(self) -> None:

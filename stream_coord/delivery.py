@@ -10,10 +10,11 @@ import numpy as np
 
 from stream_coord.bars import Bar
 from stream_coord.clock import format_moment
-from stream_coord.errors import StrategyError
+from stream_coord.errors import StrategyError, StreamCoordError
 from stream_coord.interval import Interval
 from stream_coord.session.block import Block
 from stream_coord.session.data import SessionData
+from stream_coord.session.series import check_derivable
 from stream_coord.strategy import Strategy, describe
 
 
@@ -61,15 +62,14 @@ def bar_objects(
 
 
 class Ending:
-    """The derived bars that end within a stretch of time, as objects for whoever wants them.
+    """The derived bars that end within a stretch of time, as objects for the strategy.
 
     They are made for the whole stretch at once, and again for a single time where a bar has been
     added or revised meanwhile.
 
     Args:
         data: The session store, which has them.
-        of_strategy: The intervals whose bars `on_bar` gets.
-        of_readers: The intervals that somebody waits for.
+        intervals: The intervals whose bars `on_bar` gets, ascending.
         after: What ended by then is left out; UTC microseconds.
         until: What ends later is left out.
 
@@ -78,52 +78,64 @@ class Ending:
     """
 
     def __init__(
-        self,
-        data: SessionData,
-        of_strategy: Sequence[Interval],
-        of_readers: Sequence[Interval],
-        after: int,
-        until: int,
+        self, data: SessionData, intervals: Sequence[Interval], after: int, until: int
     ) -> None:
         self._data = data
-        self._of_strategy = of_strategy
-        self._of_readers = of_readers
-        self.times: dict[int, dict[Interval, list[Bar]]] = {}
-        wanted = sorted({*of_strategy, *of_readers})
-        if wanted:
-            self._make(wanted, after, until)
-        self._state = self._state_of_store()
+        self._intervals = intervals
+        self._state = self._state_of_store()  # first: what is written meanwhile is noticed
+        self.times: dict[int, list[Bar]] = {}
+        self._make(after, until)
 
-    def _make(self, intervals: Sequence[Interval], after: int, until: int) -> None:
-        for interval in intervals:
-            block = self._data.series.activate(interval)
-            first, stop = np.searchsorted(block.ends, (after, until), "right").tolist()
-            if first == stop:
-                continue
-            objects, counts = bar_objects(block, first, stop)
-            for end, count in zip(block.ends[first:stop].tolist(), counts, strict=True):
-                self.times.setdefault(end, {})[interval] = list(islice(objects, count))
+    def at(self, now: int) -> list[Bar]:
+        """Return those that end at `now`, one of `times`: shorter intervals first."""
+        if self._state != self._state_of_store():
+            self._make(now - 1, now)
+        return self.times[now]
 
-    def for_strategy(self, now: int) -> Iterator[Bar]:
-        """Return what `on_bar` gets at `now`, one of `times`: shorter intervals first."""
-        return self._of(now, self._of_strategy)
-
-    def for_readers(self, now: int) -> Iterator[Bar]:
-        """Return what subscribers may get at `now`, which need not be one of `times`."""
-        return self._of(now, self._of_readers) if now in self.times else iter(())
+    def _make(self, after: int, until: int) -> None:
+        made: dict[int, list[Bar]] = {}
+        for interval in self._intervals:
+            for end, bars in ended(self._data, interval, after, until):
+                made.setdefault(end, []).extend(bars)
+        self.times |= made
 
     def _state_of_store(self) -> tuple[int, int]:
-        series = self._data.series
+        series = self._data._series
         return id(series), series.base.writes.count
 
-    def _of(self, now: int, intervals: Sequence[Interval]) -> Iterator[Bar]:
-        if self._state != self._state_of_store():
-            self._make(list(self.times[now]), now - 1, now)
-        return chain.from_iterable(self.times[now].get(interval, ()) for interval in intervals)
+
+def ended(
+    data: SessionData, interval: Interval, after: int, until: int
+) -> list[tuple[int, list[Bar]]]:
+    """Return the derived bars that end after `after` and by `until`, by their end and symbol.
+
+    Args:
+        data: The session store.
+        interval: The bars' interval; it is activated.
+        after: UTC microseconds.
+        until: UTC microseconds; may lie ahead of the store's time.
+    """
+    block = data._series.activate(interval)
+    first, stop = np.searchsorted(block.ends, (after, until), "right").tolist()
+    if first == stop:
+        return []
+
+    def read() -> list[tuple[int, list[Bar]]]:
+        objects, counts = bar_objects(block, first, stop)
+        ends = block.ends[first:stop].tolist()
+        return [
+            (end, list(islice(objects, count))) for end, count in zip(ends, counts, strict=True)
+        ]
+
+    return block.writes.consistent(read)
 
 
 class Callbacks:
     """A strategy's callbacks, and who is to blame when one raises.
+
+    Args:
+        strategy: The strategy.
+        base: The base interval.
 
     Attributes:
         on_update: The strategy's own, or one that does nothing; so are `on_bar` and `on_step`.
@@ -132,7 +144,7 @@ class Callbacks:
         watch_minutes: Whether any of the three is, so that minutes must be walked one by one.
     """
 
-    def __init__(self, strategy: Strategy | None) -> None:
+    def __init__(self, strategy: Strategy | None, base: Interval) -> None:
         self._strategy = strategy
         acting = Strategy() if strategy is None else strategy
         self.on_update, self.on_bar, self.on_step = (
@@ -141,7 +153,7 @@ class Callbacks:
             acting.on_step,
         )
         self.watch_bars = _overrides(strategy, "on_bar")
-        self.intervals = wanted_intervals(strategy) if self.watch_bars else ()
+        self.intervals = wanted_intervals(strategy, base) if self.watch_bars else ()
         self.watch_minutes = self.watch_bars or any(
             _overrides(strategy, hook) for hook in ("on_update", "on_step")
         )
@@ -183,10 +195,30 @@ def _overrides(strategy: Strategy | None, hook: str) -> bool:
     return strategy is not None and function is not getattr(Strategy, hook)
 
 
-def wanted_intervals(strategy: Strategy | None) -> tuple[Interval, ...]:
+def wanted_intervals(strategy: Strategy | None, base: Interval) -> tuple[Interval, ...]:
     """Return the intervals of the derived bars that a strategy's `on_bar` is to get, ascending.
 
+    Args:
+        strategy: The strategy.
+        base: The base interval, whose bars it gets anyway.
+
     Raises:
-        IntervalError: one of them is none.
+        StrategyError: what it says is no list of such intervals.
     """
-    return tuple(sorted({Interval.parse(text) for text in getattr(strategy, "intervals", ())}))
+    try:
+        texts = getattr(strategy, "intervals", ())
+        if isinstance(texts, str):
+            raise TypeError(f"{texts!r} is one text")
+        wanted = {text if isinstance(text, Interval) else Interval.parse(text) for text in texts}
+        for interval in wanted - {base}:
+            check_derivable(interval, base)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        said = error.message if isinstance(error, StreamCoordError) else describe(error)
+        raise StrategyError(
+            f"{type(strategy).__name__}.intervals: {said}",
+            f'Write a tuple of whole multiples of {base}, such as ("{Interval(5 * base.micros)}",)'
+            ' or ("1d",).',
+        ) from error
+    return tuple(sorted(wanted - {base}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -53,6 +54,7 @@ def fill_store(
     dry_run: bool = False,
     reopen: bool = False,
     on_progress: Progress = lambda _, __, ___: None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> StoreFilling:
     """Find what a store lacks, ask the configured sources for it, and store what they have.
 
@@ -66,6 +68,8 @@ def fill_store(
         dry_run: Ask the sources, but change neither store nor ledger.
         reopen: Ask also for minutes that were explained or given up.
         on_progress: Called with the sessions done, all of them, and the date of the one at hand.
+        on_wait: Called once where another process fills gaps, with the same ledger: this one
+            waits for its end. A dry run does not.
 
     Raises:
         ConfigError: a source cannot be what the settings say.
@@ -82,7 +86,7 @@ def fill_store(
     enquirer = enquirer_of(plan.config)
     try:
         if not dry_run and ledger is not None:
-            return _Job(plan, ledger, clock, enquirer).run(options, on_progress)
+            return _Job(plan, ledger, clock, enquirer, on_wait).run(options, on_progress)
         summary = fill_gaps(plan, ledger, enquirer, clock, None, options, on_progress)
         return StoreFilling(None, summary)
     finally:
@@ -97,6 +101,7 @@ class _Job:
     ledger: Ledger
     clock: Clock
     enquirer: Enquirer
+    on_wait: Callable[[], None]
     begun: float = field(default_factory=perf_counter)
     number: int = 0
     sessions: int = 0
@@ -108,6 +113,10 @@ class _Job:
             self.sessions = done
             on_progress(done, total, date)
 
+        with self.ledger.alone("fill-gaps", self.on_wait):
+            return self._alone(options, moved)
+
+    def _alone(self, options: FillOptions, moved: Progress) -> StoreFilling:
         self._begin()
         try:
             summary = fill_gaps(

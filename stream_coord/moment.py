@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from stream_coord.bars import SYNTHETIC
+from stream_coord.bars import FILLED, SYNTHETIC
 from stream_coord.calendars import Session
 from stream_coord.session.block import Block, Bools, Ints
 from stream_coord.session.boundaries import SessionState, planned_changes
@@ -81,6 +81,7 @@ class Running:
         )
         present, regular = block.present[:, due], block.regular[due]
         real = present & ((block.flags[:, due] & SYNTHETIC) == 0) & regular
+        delivered = block.present[:, seen] & (block.flags[:, seen] & (SYNTHETIC | FILLED) == 0)
         rows = np.flatnonzero(self.expected).tolist()
         return Moment(
             session=self.session,
@@ -91,7 +92,7 @@ class Running:
                 before.close < clock < after.open
                 for before, after in pairwise(self.session.segments)
             ),
-            bars=self.bars_before + int(np.count_nonzero(block.present[:, seen])),
+            bars=self.bars_before + int(np.count_nonzero(delivered)),
             lag_seconds=lag_seconds,
             symbols=tuple(block.symbols[row] for row in rows),
             due=int(np.count_nonzero(regular)),

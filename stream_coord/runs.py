@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from stream_coord import __version__
 from stream_coord.ahead import one_ahead
@@ -59,7 +59,7 @@ def record_replay(
         day = session.date.isoformat()
         return ledger.gap_states(str(config.base_interval), day, day, symbols)
 
-    coordinator.upkeep = replace(coordinator.upkeep, remembered=remembered)
+    coordinator.remember(remembered)
 
     def note(replayed: ReplayedSession) -> None:
         ledger.record_session(number, session_record(replayed))

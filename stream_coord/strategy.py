@@ -86,7 +86,9 @@ def load_strategy(spec: str, params: Mapping[str, object], root: Path) -> Strate
     module = _file_module(root / place) if place.endswith(".py") else _named_module(place, root)
     cls = getattr(module, name, None)
     if not (isinstance(cls, type) and issubclass(cls, Strategy)):
-        known = [key for key, value in vars(module).items() if isinstance(value, type)]
+        known = [
+            key for key, value in vars(module).items() if isinstance(value, type) and key != name
+        ]
         raise UsageError(
             f"{place} has no strategy class {name!r}{near_miss(name, known)}",
             "The class derives from stream_coord.strategy.Strategy.",

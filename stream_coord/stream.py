@@ -24,7 +24,8 @@ from stream_coord.compute.digest import (
     symbol_keys,
     update_records,
 )
-from stream_coord.delivery import Callbacks, Ending, bar_objects
+from stream_coord.delivery import Callbacks, Ending, bar_objects, ended
+from stream_coord.interval import Interval
 from stream_coord.pace import Pace
 from stream_coord.session.block import Block, Bools
 from stream_coord.session.boundaries import planned_changes
@@ -52,7 +53,7 @@ class SessionStream:
     Attributes:
         bars: Base bars delivered so far.
         derived_bars: Derived bars delivered so far.
-        updates: Update events delivered so far.
+        updates: Update events of upkeep delivered so far, whoever listens: those in the digest.
     """
 
     def __init__(
@@ -63,20 +64,20 @@ class SessionStream:
         pace: Pace | None = None,
         keeper: Keeper | None = None,
     ) -> None:
-        block = data.pristine.base
+        block = data._pristine.base
         self._data = data
         self._pace = pace or Pace()
         self._keeper = keeper
         self._block = block
         self._derived = [
-            Delivery(data.pristine.derived[interval], self._records) for interval in data.derived
+            Delivery(data._pristine.derived[interval], self._records) for interval in data.derived
         ]
         self._starts: list[int] = block.starts.tolist()
         self._ends: list[int] = block.ends.tolist()
         self._keys = symbol_keys(block.symbols)
         self._digest = SessionDigest(data.session.date)
         self._chunk_slots = max(1, _CHUNK_BARS // max(1, len(block.symbols)))
-        self._calls = Callbacks(strategy)
+        self._calls = Callbacks(strategy, block.interval)
         self._on_first_bar: Callable[[], None] | None = on_first_bar
         self.bars = 0
         self.derived_bars = 0
@@ -163,10 +164,9 @@ class SessionStream:
         records = self._records(self._block, first, stop, RANK_BASE)
         chunk = Chunk(first, records, self._block.present[:, first:stop], subscribed)
         if subscribed or calls.watch_minutes:
-            readers = subscriptions.intervals if subscribed else ()
             chunk.bars = bar_objects(self._block, first, stop, subscribed or calls.watch_bars)
             after, until = self._starts[first], self._ends[stop - 1]
-            chunk.ending = Ending(self._data, calls.intervals, readers, after, until)
+            chunk.ending = Ending(self._data, calls.intervals, after, until)
         return chunk
 
     def _minutes(self, chunk: Chunk, first: int, stop: int, check: int | None = None) -> None:
@@ -212,6 +212,7 @@ class SessionStream:
             changed = self._keeper.check(check, self._data)
         for kept in changed:
             for block, rows, slots in kept.cells:
+                self.updates += len(rows)
                 self._digest.add(
                     update_records(
                         check,
@@ -225,7 +226,7 @@ class SessionStream:
 
     def _drop_updates(self) -> None:
         if self._data.has_updates:
-            self.updates += len(self._data.drain_updates())
+            self._data.drain_updates()
 
     # -- delivery ------------------------------------------------------------------------------
 
@@ -236,16 +237,21 @@ class SessionStream:
         for slot in range(first, stop):
             now = self._ends[slot]
             data.show(slot + 1, now)
+            # As they are now: what the strategy adds from here on is an update, later.
+            derived = ending.at(now) if now in ending.times else ()
             bars: Iterable[Bar] = islice(objects, counts[slot - chunk.first])
             if subscribed:
                 bars = list(bars)
+                of_readers = self._ended(subscriptions.intervals, now)
             updates = self._tell_updates(now) if data.has_updates else ()
-            if now in ending.times:
-                self._tell(chain(bars, ending.for_strategy(now)), now)
-            else:
-                self._tell(bars, now)
+            self._tell(chain(bars, derived) if derived else bars, now)
             if subscribed:
-                subscriptions.publish(now, [*updates, *bars, *ending.for_readers(now)])
+                subscriptions.publish(now, [*updates, *bars, *of_readers])
+
+    def _ended(self, intervals: Iterable[Interval], now: int) -> list[Bar]:
+        """Return the derived bars of some intervals that end now."""
+        found = (ended(self._data, interval, now - 1, now) for interval in intervals)
+        return [bar for ends in found for _, bars in ends for bar in bars]
 
     def _tell(self, bars: Iterable[Bar], now: int) -> None:
         """Call the strategy for the bars of a minute, and for its end."""
@@ -267,7 +273,6 @@ class SessionStream:
         bar = None
         try:
             for bar in updates:
-                self.updates += 1
                 calls.on_update(bar)
         except KeyboardInterrupt:
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from contextlib import suppress
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,6 +64,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Vendor
 
+    def handle(self) -> None:
+        """Serve a connection until the customer hangs up, politely or not."""
+        with suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         """Check the key and answer."""
         url = urlsplit(self.path)
@@ -88,6 +94,10 @@ if __name__ == "__main__":
     parser.add_argument("--key", required=True)
     parser.add_argument("--port", type=int, default=8017)
     given = parser.parse_args()
-    with Vendor(given.bars, given.key, given.port) as vendor:
+    try:
+        opened = Vendor(given.bars, given.key, given.port)
+    except (OSError, KeyError, ValueError) as error:
+        parser.error(f"{given.bars} cannot be served: {type(error).__name__}: {error}")
+    with opened as vendor, suppress(KeyboardInterrupt):
         print(f"http://127.0.0.1:{vendor.server_port}/v1", flush=True)
         vendor.serve_forever()

@@ -34,6 +34,9 @@ _NO_SOURCES = (
 )
 
 
+_WAITING = "another `sc fill-gaps` works on this ledger; waiting for it to end."
+
+
 def fill_gaps(
     first: FromOption = None,
     last: ToOption = None,
@@ -75,7 +78,13 @@ def fill_gaps(
                 shell.out.progress("Filling") as advance,
             ):
                 done = fill_store(
-                    plan, ledger, shell.clock, dry_run=dry_run, reopen=reopen, on_progress=advance
+                    plan,
+                    ledger,
+                    shell.clock,
+                    dry_run=dry_run,
+                    reopen=reopen,
+                    on_progress=advance,
+                    on_wait=lambda: shell.out.note(_WAITING),
                 )
         except FillInterruptedError as stop:
             text = interrupted_text(stop.filled)

@@ -238,7 +238,7 @@ def derive_one(
     for at in used[1:]:
         volume += volumes[at]
     high, low = max(highs[at] for at in used) + 0.0, min(lows[at] for at in used) + 0.0
-    return [opens[used[0]], high, low, closes[used[-1]], volume], flag, count
+    return [opens[used[0]], high, low, closes[used[-1]], volume + 0.0], flag, count
 
 
 def _even_runs(firsts: Ints, stops: Ints) -> Iterator[tuple[int, int]]:
@@ -272,6 +272,7 @@ def _build(values: Floats, present: Bools, flags: NDArray[np.uint8], out: Derive
     _take_first(values[3][..., ::-1], used[..., ::-1], out.values[3])
     volumes = values[4] if used.all() else np.where(used, values[4], 0.0)
     _reduce(np.add, volumes, out.values[4])
+    out.values[4] += 0.0  # a hole adds 0.0, which makes 0.0 of -0.0 as well
     out.values[4, ~out.present] = np.nan
     out.n[(out.flags & SYNTHETIC) != 0] = 0
 

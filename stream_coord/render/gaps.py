@@ -5,11 +5,17 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from stream_coord.bars import FIELDS
+from stream_coord.clock import format_moment
 from stream_coord.filling import StoreFilling
 from stream_coord.opening import Plan
-from stream_coord.render.quality import gap_json, gaps_table, heading, new_table
+from stream_coord.render.quality import gap_json, gaps_table, heading, new_table, source_name
 from stream_coord.render.text import plural, printable
+from stream_coord.stores.ledger import Disagreement
+from stream_coord.stores.ledger.gaps import Values
 from stream_coord.upkeep.fill import FillSummary
+
+_DIFFERENCES_SHOWN = 10
 
 
 def fill_json(done: StoreFilling) -> dict[str, object]:
@@ -26,6 +32,7 @@ def fill_json(done: StoreFilling) -> dict[str, object]:
         "skipped": summary.skipped,
         "by_source": summary.by_source,
         "disagreements": summary.disagreements,
+        "differences": [difference_json(each) for each in summary.differences],
         "failures": summary.failures,
         "gaps": [gap_json(gap) for gap in summary.gaps],
     }
@@ -39,8 +46,8 @@ def fill_text(done: StoreFilling, plan: Plan) -> RenderableType:
         parts += [Text(), _states_table(summary)]
     if summary.by_source:
         parts += [Text(), _sources_table(done)]
-    if summary.disagreements:
-        parts += [Text(), Text(_disagreements(done))]
+    if summary.differences:
+        parts += [Text(), *_differences(done, plan)]
     if summary.minutes_missing:  # what earlier runs filled is of interest no longer
         parts += [Text(), gaps_table(summary.gaps, plan.calendar.zone)]
     return Group(*parts)
@@ -74,7 +81,7 @@ def _states_table(summary: FillSummary) -> RenderableType:
         ("filled", summary.filled, ""),
         ("no trade", summary.no_trade, "all sources that cover them have answered, none has a bar"),
         ("unresolved", summary.unresolved, "given up after the last failed try"),
-        ("missing", summary.still_missing, "no source covers them, or one that does has failed"),
+        ("missing", summary.still_missing, _why_missing(summary)),
     )
     table = new_table("", "Minutes", "", right=("Minutes",))
     for state, minutes, meaning in rows:
@@ -93,7 +100,39 @@ def _sources_table(done: StoreFilling) -> RenderableType:
     return Group(heading(title), table)
 
 
-def _disagreements(done: StoreFilling) -> str:
-    count = plural(done.summary.disagreements, "minute")
+def _why_missing(summary: FillSummary) -> str:
+    if summary.failures:
+        return "a source that may cover them has failed: they are asked for again"
+    return "no source covers them"
+
+
+def _differences(done: StoreFilling, plan: Plan) -> list[RenderableType]:
+    summary = done.summary
+    count = plural(summary.disagreements, "minute")
     kept = "the first in order wins" if done.run is None else "the ledger keeps both"
-    return f"Sources have different bars of {count}: {kept}."
+    title = heading(f"Sources have different bars of {count}: {kept}.")
+    table = new_table("Symbol", "Start", "Source", "Open, high, low, close, volume")
+    for each in summary.differences[:_DIFFERENCES_SHOWN]:
+        start = format_moment(each.start, plan.calendar.zone)[:16]
+        won, other = (printable(source_name(name)) for name in (each.source, each.other))
+        table.add_row(each.symbol, start, won, _numbers(each.values))
+        table.add_row("", "", other, _numbers(each.other_values))
+    more = len(summary.differences) - _DIFFERENCES_SHOWN
+    rest = [Text(f"... and {more:,} more; --json has them all.")] if more > 0 else []
+    return [title, table, *rest]
+
+
+def difference_json(each: Disagreement) -> dict[str, object]:
+    """Return a disagreement; the time is UTC."""
+    return {
+        "symbol": each.symbol,
+        "start": format_moment(each.start),
+        "source": each.source,
+        "values": dict(zip(FIELDS, each.values, strict=True)),
+        "other": each.other,
+        "other_values": dict(zip(FIELDS, each.other_values, strict=True)),
+    }
+
+
+def _numbers(values: Values) -> str:
+    return "  ".join(f"{value:.10g}" for value in values)

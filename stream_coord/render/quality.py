@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from rich.console import Group, RenderableType
@@ -16,6 +17,7 @@ from stream_coord.render.text import percent, plural, printable
 
 _MISSING, _FILLED = "missing", "filled"
 _KINDS = {"session": "whole session", "before_first": "before first bar"}
+_MANY_COLUMNS = 9
 _SHOWN = 20
 """Rows of a table before the rest is summed up in a line."""
 
@@ -54,9 +56,13 @@ def gap_json(gap: GapRow) -> dict[str, object]:
 
 def new_table(*columns: str, right: Sequence[str] = ()) -> Table:
     """Return a plain table; the columns of `right` are set flush right."""
-    table = Table(box=None, pad_edge=False)
+    # Many columns move closer together, under titles of several lines, to fit into 80 characters.
+    many = len(columns) >= _MANY_COLUMNS
+    table = Table(box=None, pad_edge=False, collapse_padding=many)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        title = column.replace(" ", "\n") if many else column
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(title, justify=justify, overflow="fold")
     return table
 
 

@@ -50,6 +50,8 @@ def replay_json(run: RecordedRun, calls: Sequence[SourceCall] = ()) -> dict[str,
         ],
         "gaps": [gap_json(gap) for gap in gaps],
         "by_source": _minutes_by_source(run),
+        "disagreements": sum(len(session.disagreements) for session in replay.sessions),
+        "synthesized": sum(session.synthesized for session in replay.sessions),
         "failures": _failures(calls),
         "speed": FULL_SPEED if replay.speed is None else replay.speed,
         "lag": replay.lag_seconds,
@@ -123,6 +125,11 @@ def _upkeep_lines(run: RecordedRun, calls: Sequence[SourceCall]) -> list[Rendera
         f"{plural(minutes, 'minute')} filled from {identity}."
         for identity, minutes in _minutes_by_source(run).items()
     ]
+    sessions = run.replay.sessions
+    if flat := sum(session.synthesized for session in sessions):
+        filled.append(f"{plural(flat, 'minute')} filled with flat bars; they are no better data.")
+    if differ := sum(len(session.disagreements) for session in sessions):
+        filled.append(f"Sources have different bars {plural(differ, 'time')}: the first one wins.")
     lines: list[RenderableType] = [Text(printable(line)) for line in filled]
     lines += [Text(printable(f"Failed: {line}"), style="red") for line in _failures(calls)]
     return [*lines, Text()] if lines else []

@@ -133,7 +133,7 @@ def missed_threshold(rows: Iterable[QualityRow], fail_under: float, metric: str)
 
 def _runs_table(runs: Sequence[RunRow]) -> RenderableType:
     if not runs:
-        return Text("Nothing is recorded yet: run `sc replay`.")
+        return Text("No run is recorded yet: run `sc replay`.")
     columns = ("Run", "Command", "Started (UTC)", "Status", "Sessions", "Bars", "Digest")
     table = new_table(*columns, right=("Sessions", "Bars"))
     for run in runs[:_RUNS_SHOWN]:

@@ -63,7 +63,7 @@ class Writes:
                 return answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Block:
     """The bars of `symbols` on the grid of some sessions, the newest session last.
 
@@ -99,6 +99,10 @@ class Block:
     n: NDArray[np.int32] | None = None
     n_expected: Ints | None = None
     writes: Writes = field(default_factory=Writes, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        # Not the bars: the block holds what is still to come.
+        return f"<block of {self.label} bars, {len(self.symbols)} x {len(self.starts)}>"
 
     @classmethod
     def empty(

@@ -85,7 +85,7 @@ class SessionData(SessionReads):
         return self._current.session
 
     @property
-    def pristine(self) -> Series:
+    def _pristine(self) -> Series:
         """What a replay tells of: the bars it began with, and what upkeep filled.
 
         A strategy's own bars are not in it.
@@ -93,7 +93,7 @@ class SessionData(SessionReads):
         return self._current.pristine
 
     @property
-    def series(self) -> Series:
+    def _series(self) -> Series:
         """What is read: the pristine bars, or a copy of them with a strategy's own."""
         return self._current.series
 

@@ -58,7 +58,8 @@ class SessionQuality:
         self.present = present
         shape = (len(symbols), len(STATES))
         cell_states = cells.rows * len(STATES) + cells.state
-        self._counts = np.bincount(cell_states, minlength=shape[0] * shape[1]).reshape(shape)
+        counts = np.bincount(cell_states, minlength=shape[0] * shape[1])
+        self._counts = counts.astype(np.int32).reshape(shape)
         self._runs = _compact(cells.runs())
         self._names = cells.names
         self._starts = starts

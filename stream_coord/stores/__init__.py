@@ -56,13 +56,28 @@ def open_store(url: str, root: Path, *, create: bool = False) -> BarStore:
     return SqlStore(PostgresDatabase(url, root), create=create)
 
 
+def home_path(text: str) -> Path:
+    """Return a path, with the home folder for a ``~`` at its beginning.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{text!r} begins with the home folder of a user who is not known here",
+            "Write the path in full.",
+        ) from error
+
+
 def _delta_root(place: str, root: Path) -> str:
     """Return the directory or bucket of a Delta store; `place` is what follows ``delta:``."""
     place = place.removeprefix("file://")
     if "://" not in place:
         if not place:
             raise ConfigError("'delta:' names no directory", _EXAMPLE)
-        return str((root / Path(place).expanduser()).absolute())
+        return str((root / home_path(place)).absolute())
     if "@" in place or "?" in place:
         raise ConfigError(
             "the address of a store must hold no credentials",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_coord.bars import FIELDS
-from stream_coord.clock import Clock, Timer
+from stream_coord.clock import Clock, Timer, format_moment
 from stream_coord.compute.validate import END_OF_TIME, validate
 from stream_coord.errors import ConfigError, StreamCoordError
 from stream_coord.interval import Interval
@@ -187,7 +187,7 @@ class Enquirer:
         at, begun = self._clock.now(), self._timer.seconds()
         errors: list[BaseException] = []
         ranges: list[BarRange] = []
-        bars = 0
+        bars, refused = 0, ""
         with _caught(errors):
             covered = named.source.coverage(self.interval, query.ranges(wanted))
             wanted &= query.inside(covered)
@@ -196,9 +196,10 @@ class Enquirer:
             if not ranges:
                 return  # it covers nothing of it: nobody was asked for a bar
             delivery = query.judge(named, ranges, wanted)
-            bars = query.take(delivery, wanted, number)
+            bars, refused = query.take(delivery, wanted, number)
         if errors:
             query.failed |= wanted
+        failure = _in_a_line(errors[0]) if errors else refused
         self.has_failed |= bool(query.failed.any())
         call = SourceCall(
             source=self.names[number],
@@ -207,8 +208,8 @@ class Enquirer:
             ranges=len(ranges),
             minutes=int(np.count_nonzero(wanted)) if ranges else 0,
             bars=bars,
-            outcome="failed" if errors else "answered",
-            error=self._mask(_in_a_line(errors[0])) if errors else None,
+            outcome="failed" if failure else "answered",
+            error=self._mask(failure) if failure else None,
         )
         self._calls.append(call)
 
@@ -288,7 +289,7 @@ class _Query:
         """
         import polars as pl
 
-        raw = checked_bars(named.source.bars(self.interval, ranges))
+        raw = checked_bars(named.source.bars(self.interval, ranges), ranges)
         names = pl.Series(list(map(str, self.symbols)), dtype=pl.String)
         asked = pl.DataFrame(
             {
@@ -309,17 +310,18 @@ class _Query:
             judged.rejects["cell"].to_numpy(),
         )
 
-    def take(self, delivery: _Delivery, wanted: Bools, number: int) -> int:
+    def take(self, delivery: _Delivery, wanted: Bools, number: int) -> tuple[int, str]:
         """Take over what source `number` delivered of the minutes that it was asked for.
 
         Returns:
-            How many minutes it has a bar of.
+            How many minutes it has a bar of, and what to say where some are no bars.
         """
         here = np.zeros_like(wanted)
         here[delivery.cells] = True
         bad = np.zeros_like(wanted)
         bad[delivery.rejected] = True
-        self.failed |= bad & ~here
+        refused = np.flatnonzero(bad & ~here)
+        self.failed[refused] = True
         self.empty[wanted & ~here & ~bad] |= np.uint64(1 << number)
         values = np.full_like(self.values, np.nan)
         values[:, delivery.cells] = delivery.values
@@ -330,7 +332,17 @@ class _Query:
         self.values[:, new] = values[:, new]
         self.source[new] = number
         self.found |= new
-        return int(np.count_nonzero(here))
+        return int(np.count_nonzero(here)), self._say_refused(refused)
+
+    def _say_refused(self, cells: Ints) -> str:
+        if not len(cells):
+            return ""
+        first = cells[0]
+        minute = format_moment(int(self.starts[first]))
+        return (
+            f"what it has of {len(cells)} minutes is no bar (see the rules of import), "
+            f"the first of {self.symbols[self.rows[first]]} at {minute}"
+        )
 
     def disagreements(self, names: Sequence[str]) -> list[Disagreement]:
         """Return where a source differs from the one that won."""

@@ -25,7 +25,7 @@ from stream_coord.compute.quality import GapRow
 from stream_coord.errors import StoreConflictError, StreamCoordError
 from stream_coord.interval import Interval
 from stream_coord.stores.base import BarStore, WriteOutcome
-from stream_coord.stores.ledger import GapChange, Ledger
+from stream_coord.stores.ledger import Disagreement, GapChange, Ledger
 from stream_coord.stores.merge import KEY
 from stream_coord.upkeep.asking import Enquirer
 from stream_coord.upkeep.batches import Batch, Look
@@ -110,7 +110,7 @@ class FillSummary:
             is no new source.
         by_source: Filled minutes by the identity of the source.
         failures: What failing sources said, each once, beginning with the source's identity.
-        disagreements: Minutes for which a source has other values than the one that won.
+        differences: What sources have of the minutes asked for besides the bar that won.
     """
 
     gaps: list[GapRow] = field(default_factory=list)
@@ -122,7 +122,12 @@ class FillSummary:
     skipped: int = 0
     by_source: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    disagreements: int = 0
+    differences: list[Disagreement] = field(default_factory=list)
+
+    @property
+    def disagreements(self) -> int:
+        """Minutes for which a source has other values than the one that won."""
+        return len({(each.symbol, each.start) for each in self.differences})
 
 
 def fill_gaps(
@@ -318,7 +323,7 @@ class _Filling:
         summary.still_missing += counts[STATES[MISSING]]
         summary.skipped += batch.absent - batch.asked
         summary.by_source = dict(Counter(summary.by_source) + Counter(batch.by_source))
-        summary.disagreements += len({(d.symbol, d.start) for d in batch.disagreements})
+        summary.differences += batch.disagreements
 
 
 def _batches(plan: FillPlan) -> Iterator[list[Session]]:

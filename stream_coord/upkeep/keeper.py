@@ -8,6 +8,7 @@ need not stop for the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
@@ -43,12 +44,14 @@ class Keeper:
         expected: As given.
         seconds: What all this has taken so far.
         disagreements: Minutes for which a source has other values than one before it.
+        synthesized: How many minutes got a flat bar.
     """
 
     def __init__(self, upkeep: Upkeep, session: Session, block: Block, expected: Bools) -> None:
         begun = perf_counter()
         self.expected = expected
         self.disagreements: list[Disagreement] = []
+        self.synthesized = 0
         self._upkeep = upkeep
         self._session = session
         self._block = block
@@ -70,15 +73,27 @@ class Keeper:
         self._ordered_checks = self._checks[self._order]
         self._seen = 0  # so many of `_order` have had their check
         self._waiting = np.empty(0, np.int64)  # of those, the ones that are still open
+        self._told = np.zeros(len(cells), np.bool_)  # answered in this run
+        self._failures = 0  # of questions, one after the other
+        self._ask_after = session.open
+        self._run: Callable[[Callable[[], None]], None] = lambda work: work()
         self._last_check = session.open
         self._plan()
         self.seconds = perf_counter() - begun
 
-    def begin(self, data: SessionData) -> None:
+    def begin(
+        self, data: SessionData, run: Callable[[Callable[[], None]], None] | None = None
+    ) -> None:
         """Tell the session store, as the session begins, what is known of its minutes.
 
         It shows of that only what is due.
+
+        Args:
+            data: The session store.
+            run: Calls what asks the sources, which may take long, and returns when that has; by
+                default it is simply called.
         """
+        self._run = run or self._run
         data.grace_micros = self._upkeep.grace_micros
         data.check_micros = self._upkeep.check_micros
         self._note(data)
@@ -88,8 +103,11 @@ class Keeper:
         """The next check that has something to do, UTC microseconds; None: there is none."""
         at = int(np.searchsorted(self._stops, self._last_check, "right"))
         planned = self._stops[at : at + 1].tolist()
-        again = [self._check_after(self._last_check)] if len(self._waiting) else []
-        return min(planned + again, default=None)
+        if len(self._waiting):
+            patient_until = min(self._ask_after, self._session.end - 1)
+            again = self._check_after(max(self._last_check, patient_until))
+            planned += [] if again is None else [again]
+        return min(planned, default=None)
 
     def look_ahead(self) -> None:
         """Ask for all open minutes now, ahead of the checks; that a source fails does not count.
@@ -99,7 +117,7 @@ class Keeper:
         """
         begun = perf_counter()
         if self.has_questions and self._enquirer and not self._enquirer.has_failed:
-            self._ask(self._session.open, counts=False)
+            self._ask(self._session.open, np.empty(0, np.int64))
             self._plan()
         self.seconds += perf_counter() - begun
 
@@ -119,8 +137,9 @@ class Keeper:
         upto = int(np.searchsorted(self._ordered_checks, now, "right"))
         new, self._seen = self._order[self._seen : upto], upto
         due = np.concatenate([self._waiting, new])
-        if self._enquirer and self._open[due].any():
-            self._ask(now, counts=True)
+        patient = now <= self._ask_after and now < self._session.end
+        if self._open[due].any() and not patient:
+            self._run(lambda: self._ask(now, due))
             self._plan()
             self._note(data)
         self._last_check = now
@@ -134,6 +153,12 @@ class Keeper:
     def quality(self) -> SessionQuality:
         """Return what the session was worth; called when it is over."""
         cells = self._cells
+        # Of a gap as a whole, that is when the last of its minutes was due.
+        cells.last_try[self._told] = 0
+        runs = cells.runs()
+        lengths = runs.stop - runs.first
+        due = np.repeat(self._checks[lengths.cumsum() - 1], lengths)
+        cells.last_try[self._told] = due[self._told]
         filled = np.bincount(cells.rows[cells.state == FILLED], minlength=len(self._present))
         return SessionQuality(
             self._session,
@@ -180,13 +205,18 @@ class Keeper:
         if self._enquirer is None:
             return np.zeros(len(self._cells), np.bool_)
         cells, everybody = self._cells, self._enquirer.every_bit
-        answered: Bools = (cells.state == NO_TRADE) & ((cells.asked & everybody) == everybody)
+        answered: Bools = (cells.state == NO_TRADE) & ((cells.empty & everybody) == everybody)
         cells.state[~answered] = MISSING
         cells.tries[:] = 0  # a run's attempts are its own
         return ~answered
 
-    def _ask(self, now: int, *, counts: bool) -> None:
-        """Ask for all open minutes of the session; what they become shows at their checks."""
+    def _ask(self, now: int, due: Ints) -> None:
+        """Ask for all open minutes of the session; what they become shows at their checks.
+
+        Args:
+            now: When, UTC microseconds.
+            due: The minutes for which it counts as an attempt.
+        """
         if self._enquirer is None:
             return
         cells, chosen = self._cells, np.flatnonzero(self._open)
@@ -198,13 +228,29 @@ class Keeper:
             cells.empty[chosen],
             cells.asked[chosen],
         )
-        tries = cells.tries[chosen]
-        learn(cells, chosen, answers, self._upkeep.attempts + (not counts), now)
-        if not counts:
-            cells.tries[chosen] = tries
-        self._open[chosen] = answers.failed & (cells.state[chosen] == MISSING)
+        failed = answers.failed & ~answers.found
+        early = chosen[~np.isin(chosen, due)]
+        tries = cells.tries[early]
+        learn(cells, chosen, answers, self._upkeep.attempts, now)
+        # A minute that is not due yet is neither tried in vain nor given up.
+        cells.tries[early] = tries
+        cells.state[np.intersect1d(early, chosen[failed])] = MISSING
+        self._told[chosen[~failed & (answers.found | answers.covered)]] = True
+        self._open[chosen] = failed & (cells.state[chosen] == MISSING)
         self._values[:, chosen] = answers.values
         self.disagreements += answers.disagreements
+        if len(due):
+            self._be_patient(now, bool(failed.any()))
+
+    def _be_patient(self, now: int, failed: bool) -> None:
+        """After `attempts` failures in a row let twice as many checks pass each time.
+
+        A source that is down all day would otherwise be waited for at each of hundreds of checks.
+        """
+        self._failures = self._failures + 1 if failed else 0
+        too_many = self._failures - self._upkeep.attempts
+        pause = 2**too_many if too_many > 0 else 0
+        self._ask_after = now + pause * self._upkeep.check_micros
 
     # -- what becomes visible ------------------------------------------------------------------
 
@@ -227,6 +273,7 @@ class Keeper:
         known = ~np.isnan(values[CLOSE])
         if not known.any():
             return None
+        self.synthesized += int(known.sum())
         flags = np.full(int(known.sum()), SYNTHETIC, np.uint8)
         return data.keep(rows[known], slots[known], values[:, known], flags)
 

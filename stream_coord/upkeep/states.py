@@ -17,18 +17,21 @@ from stream_coord.upkeep.asking import Answers
 
 
 def reopen_for(cells: GapCells, sources: np.uint64) -> None:
-    """Make minutes missing again that are explained or given up, where a source is new to them.
+    """Make minutes missing again of which a source may know more than what is remembered.
 
-    Who has confirmed such a minute empty is still remembered, and need not be asked again.
+    That is, of those given up, a source that was not asked yet, and of those explained, one that
+    did not cover them. Who has confirmed a minute empty is remembered, and not asked again.
 
     Args:
         cells: The minutes.
         sources: The bits of the sources that are there now.
     """
-    is_new = (cells.asked & sources) != sources
-    given_up = is_new & (cells.state == UNRESOLVED)
-    cells.tries[given_up] = 0
-    cells.state[given_up | (is_new & (cells.state == NO_TRADE))] = MISSING
+    unheard = (cells.asked & sources) != sources
+    cells.tries[unheard & (cells.state != FILLED)] = 0  # those were tries of others
+    given_up = unheard & (cells.state == UNRESOLVED)
+    # Who covered an explained minute has said that it is empty; any other may cover it by now.
+    explained = (cells.state == NO_TRADE) & ((cells.empty & sources) != sources)
+    cells.state[given_up | explained] = MISSING
 
 
 def learn(cells: GapCells, which: Ints, answers: Answers, attempts: int, now: int) -> None:
@@ -44,7 +47,7 @@ def learn(cells: GapCells, which: Ints, answers: Answers, attempts: int, now: in
     found = answers.found
     failed = answers.failed & ~found
     cells.tries[which[failed]] += 1
-    cells.last_try[which[answers.covered | failed]] = now
+    cells.last_try[which[found | failed | (answers.empty != cells.empty[which])]] = now
     in_vain = np.where(cells.tries[which] >= attempts, UNRESOLVED, MISSING)
     explained = np.where(answers.covered, NO_TRADE, MISSING)
     cells.state[which] = np.where(found, FILLED, np.where(failed, in_vain, explained))

@@ -250,7 +250,7 @@ def test_intervals_asked_for_while_bars_come_miss_none_of_them() -> None:
         feeding = pool.submit(feed)
         list(pool.map(ask, [*lengths, *lengths]))
         feeding.result()
-    assert [str(interval) for interval in data.pristine.derived] == [f"{n}m" for n in lengths]
+    assert [str(interval) for interval in data._pristine.derived] == [f"{n}m" for n in lengths]
     for length in lengths:
         whole, rest = divmod(MINUTES, length)
         volumes = [float(length)] * whole + [float(rest)] * (rest > 0)

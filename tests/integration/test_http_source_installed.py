@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def test_the_kind_is_found_and_answers(
     running = vendor(BARS)
     config = config_of(settings(tmp_path, running.url))
     (named,) = sources_of(config)
-    assert named.identity == f"vendor: http-bars {running.url}"
+    assert re.fullmatch(f"vendor: http-bars {running.url} #[0-9a-f]{{6}}", named.identity)
     assert KEY not in config.dump() + repr(named) + named.identity
 
     asked = [BarRange(symbol, OPEN, OPEN + 3 * MINUTE) for symbol in ("GE", "IBM", "XYZ")]
@@ -169,7 +170,7 @@ def test_the_readmes_settings_are_right(
     block = (PLUGIN / "README.md").read_text().split("```toml\n")[1].split("```")[0]
     (tmp_path / "sc.toml").write_text(block)
     (named,) = sources_of(config_of(tmp_path / "sc.toml"))
-    assert named.identity == "vendor: http-bars https://api.bars.example/v1"
+    assert named.identity.startswith("vendor: http-bars https://api.bars.example/v1 #")
 
 
 MINUTES = [OPEN + n * MINUTE for n in range(390)]
@@ -216,7 +217,9 @@ def test_fill_gaps_asks_once_and_remembers(
     document = filled.document
     counts = ("minutes_missing", "filled", "no_trade", "unresolved")
     assert [document[name] for name in counts] == [5, 3, 2, 0]
-    assert document["by_source"] == {f"vendor: http-bars {store.url}": 3}
+    assert list(document["by_source"].values()) == [3]
+    (identity,) = document["by_source"]
+    assert re.fullmatch(f"vendor: http-bars {store.url} #[0-9a-f]{{6}}", identity)
     assert [line.partition("?")[0] for line in store.requests] == [
         "GET /v1/symbols",
         "GET /v1/bars",

@@ -304,7 +304,7 @@ class Model:
 
     def check_told(self, data: SessionData, configured: Sequence[int]) -> None:
         """Compare all that a replay tells of, minutes to come included."""
-        series = data.pristine
+        series = data._pristine
         told = [(key, *self.told[key]) for key in sorted(self.told)]
         assert bars_in(series.base) == told
         end, self.now = self.now, self.session.end + DAY  # everything is over by then

@@ -122,7 +122,7 @@ async def play_beside(
     await asyncio.sleep(0)  # all of them wait for their first bar now
     lengths = {reader.minutes for reader in readers} - {1}
     assert data.subscriptions.intervals == tuple(Interval(n * MINUTE) for n in sorted(lengths))
-    assert {*data.pristine.derived} == {*data.subscriptions.intervals}
+    assert {*data._pristine.derived} == {*data.subscriptions.intervals}
     playing = Thread(target=play, daemon=True)
     playing.start()
     ends = await asyncio.gather(*reading, return_exceptions=True)

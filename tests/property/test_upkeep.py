@@ -126,8 +126,9 @@ class Model:
         self.settled: set[Key] = set()
         self.failed_ever = False
         self.states = dict.fromkeys(self.open, "missing")
+        self.failures, self.ask_after = 0, session.open
         if case.look_ahead and any(self.open.values()):
-            self.ask(counts=False)
+            self.ask([])
         minutes = [
             (start, part.kind == "regular")
             for part in session.segments
@@ -176,7 +177,8 @@ class Model:
             at += case.step
         return min(at, session.end)
 
-    def ask(self, *, counts: bool) -> None:
+    def ask(self, due: Sequence[Key]) -> bool:
+        """Ask for all open minutes, which is a try of those that are due; return if it failed."""
         case = self.case
         wanted = [key for key, is_open in self.open.items() if is_open]
         covered = [key for key in wanted if key[0] in case.script.covered]
@@ -184,26 +186,30 @@ class Model:
             if key not in covered:
                 self.open[key] = False
         if not covered:
-            return
+            return False
         number, case.script.calls = case.script.calls, case.script.calls + 1
         if number < len(case.script.fails) and case.script.fails[number]:
             self.failed_ever = True
             for key in covered:
-                self.tries[key] += counts
+                self.tries[key] += key in due
                 if self.tries[key] >= case.attempts:
                     self.open[key], self.states[key] = False, "unresolved"
-            return
+            return True
         for key in covered:
             self.open[key] = False
             if key in case.script.bars:
                 self.found[key] = case.script.bars[key]
             else:
                 self.states[key] = "no_trade"
+        return False
 
     def check(self, now: int) -> None:
         due = [k for k in self.missing() if self.first_check(k) <= now and k not in self.settled]
-        if any(self.open[key] for key in due):
-            self.ask(counts=True)
+        patient = now <= self.ask_after and now < self.case.session.end
+        if any(self.open[key] for key in due) and not patient:
+            self.failures = self.failures + 1 if self.ask(due) else 0
+            pause = 2 ** (self.failures - self.case.attempts)
+            self.ask_after = now + int(pause if pause > 1 else 0) * self.case.step
         fills = [key for key in due if key in self.found]
         self.settled |= {key for key in due if not self.open[key]}
         for key in fills:
@@ -370,7 +376,7 @@ def cases(draw: st.DrawFn) -> Case:
         Scripted(
             draw(bars),
             draw(st.frozensets(st.sampled_from(SYMBOLS), min_size=1)),
-            draw(st.lists(st.booleans(), max_size=4)),
+            draw(st.lists(st.booleans(), max_size=4) | st.just([True] * 9)),
         ),
         draw(st.tuples(*[st.booleans()] * 3)),
         tuple(sorted(draw(st.sets(st.sampled_from([2, 3, 5]), max_size=2)))),

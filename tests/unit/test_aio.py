@@ -108,6 +108,27 @@ async def replayed_beside(
     return [task.result() for task in waiting]
 
 
+def test_who_joins_others_gets_derived_bars_from_the_next_minute_on(store: BarStore) -> None:
+    async def main() -> list[int]:
+        replay = coordinator(store, range(1))
+        later: list[asyncio.Task[list[int]]] = []
+
+        async def first() -> None:
+            async for bar in replay.data.aio.subscribe("A"):
+                if bar.start == start(0, 1):
+                    later.append(
+                        asyncio.create_task(starts_of(replay.data.aio.subscribe("A", "2m")))
+                    )
+                    await asyncio.sleep(0.05)
+
+        await replayed_beside(replay, first())
+        return await later[0]
+
+    found = run(main())
+    assert found
+    assert found[0] in (start(0, 0), start(0, 2))
+
+
 # -- the awaitable reads ---------------------------------------------------------------------------
 
 

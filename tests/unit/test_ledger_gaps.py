@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE, Popen
+from threading import Event, Thread
 
 import pytest
 
@@ -57,6 +61,13 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         url = request.getfixturevalue("postgres_url")
     with open_ledger(url, tmp_path, create=True) as opened:
         yield opened
+
+
+def ledger_url(ledger: Ledger) -> str:
+    """Return the address of a ledger, with its password."""
+    url: str = ledger._database.engine.url.render_as_string(hide_password=False)
+    path = ledger._database.path
+    return url if path is None else f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -322,3 +333,46 @@ class TestCalls:
     def test_a_long_error_is_cut_and_made_storable(self, ledger: Ledger, run_id: int) -> None:
         ledger.record_calls(run_id, [replace(FAILED, error="\0" + "x" * 1_000)])
         assert ledger.source_calls()[0].error == r"\x00" + "x" * 496
+
+
+class TestAlone:
+    """The right to do some work, which one process at a time has."""
+
+    def test_the_second_waits_for_the_first(self, ledger: Ledger, tmp_path: Path) -> None:
+        url = ledger_url(ledger)
+        waits, done = Event(), Event()
+
+        def second() -> None:
+            with open_ledger(url, tmp_path) as other, other.alone("fill-gaps", waits.set):
+                done.set()
+
+        thread = Thread(target=second)
+        with ledger.alone("fill-gaps", lambda: pytest.fail("nobody else is there")):
+            thread.start()
+            assert waits.wait(30)
+            assert not done.is_set()
+        thread.join(30)
+        assert done.is_set()
+
+    def test_whoever_is_killed_has_it_no_more(self, ledger: Ledger, tmp_path: Path) -> None:
+        holder = (
+            "import sys, time; from pathlib import Path\n"
+            "from stream_coord.stores.ledger import open_ledger\n"
+            f"with open_ledger({ledger_url(ledger)!r}, Path({str(tmp_path)!r})) as ledger:\n"
+            "    with ledger.alone('fill-gaps', lambda: None):\n"
+            "        print('taken', flush=True)\n"
+            "        time.sleep(60)\n"
+        )
+        other = Popen([sys.executable, "-c", holder], stdout=PIPE, text=True)
+        assert other.stdout is not None
+        with other, ExitStack() as held:
+            assert other.stdout.readline() == "taken\n"
+            other.kill()
+            other.wait()
+            held.enter_context(ledger.alone("fill-gaps", lambda: None))
+
+    def test_what_is_raised_inside_is_raised(self, ledger: Ledger) -> None:
+        with pytest.raises(ValueError, match="mine"), ledger.alone("fill-gaps", lambda: None):
+            raise ValueError("mine")
+        with ledger.alone("fill-gaps", lambda: pytest.fail("nobody else is there")):
+            pass

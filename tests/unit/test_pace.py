@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_coord.bars import SYNTHETIC, Bar, frame_schema
+from stream_coord.bars import FILLED, SYNTHETIC, Bar, frame_schema
 from stream_coord.calendars import Segment, Session
 from stream_coord.clock import parse_moment
 from stream_coord.errors import UsageError
@@ -359,6 +359,22 @@ class TestMoment:
         expected = np.array([False, True])
         moment = Running(EXTENDED, 1, block, expected, 0).at(EXTENDED.end, EXTENDED.end, 0)
         assert (moment.symbols, moment.present.tolist(), moment.due) == (("B",), [1], 2)
+
+    def test_what_upkeep_brought_was_not_delivered_as_a_bar(self) -> None:
+        block = block_of(LUNCH, PRESENT)
+        plain = Running(LUNCH, 1, block, np.array([True, True]), 0)
+        before = plain.at(LUNCH.end, LUNCH.end, 0)
+        first, second = np.flatnonzero(block.present[0])[:2]
+        block.flags[0, first], block.flags[0, second] = SYNTHETIC, FILLED
+        after = plain.at(LUNCH.end, LUNCH.end, 0)
+        assert after.bars == before.bars - 2
+        assert (after.present - before.present).tolist() == [-1, 0]
+
+    def test_the_grace_period_ends_with_the_session(self) -> None:
+        patient = Running(LUNCH, 1, block_of(LUNCH, PRESENT), np.array([True, True]), 0, MINUTE)
+        now = OPEN + 2 * MINUTE
+        assert (patient.at(now, now, 0).due, patient.at(now, now, 0).bars) == (1, 3)
+        assert patient.at(LUNCH.end, LUNCH.end, 0).due == 5
 
     @pytest.mark.parametrize(
         ("minute", "state"),

@@ -22,7 +22,7 @@ from stream_coord.render.gaps import fill_json, fill_text, interrupted_text
 from stream_coord.render.quality import gap_json, gaps_table, quality_table
 from stream_coord.render.replay import replay_json, replay_text
 from stream_coord.runs import RecordedRun
-from stream_coord.stores.ledger import SourceCall
+from stream_coord.stores.ledger import Disagreement, SourceCall
 from stream_coord.upkeep.fill import FillSummary
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def gap(first: int, minutes: int, state: str = "missing") -> GapRow:
     return GapRow("A", "2018-11-23", start, start + minutes * MINUTE, minutes, state)
 
 
+PRICES = (10.0, 11.0, 9.0, 10.5, 100.0)
 FILLED = replace(gap(0, 9, "filled"), source=ODD, last_try=OPEN + 300 * MINUTE)
 
 
@@ -131,7 +132,10 @@ def test_a_filling_is_summed_up_for_people() -> None:
         still_missing=5,
         skipped=6,
         by_source={ODD: 9},
-        disagreements=2,
+        differences=[
+            Disagreement("A", OPEN + n * MINUTE, ODD, "two: csv", PRICES, (*PRICES[:4], 99.0))
+            for n in (0, 1)
+        ],
         gaps=[FILLED, gap(30, 5)],
     )
     said = lines(fill_text(StoreFilling(4, summary), PLAN))
@@ -142,7 +146,11 @@ def test_a_filling_is_summed_up_for_people() -> None:
     assert [line.split()[0] for line in said[3:7]] == ["filled", "no", "missing", "all"]
     assert said[6] == "all 20 14 of them were asked for; --reopen asks for all"
     assert r"[b]bad[/x]\x1b[31m: store delta:[/b] 9" in said
-    assert "Sources have different bars of 2 minutes: the ledger keeps both." in said
+    at = said.index("Sources have different bars of 2 minutes: the ledger keeps both.")
+    assert said[at + 2 : at + 4] == [
+        r"A 2018-11-23 09:30 [b]bad[/x]\x1b[31m 10 11 9 10.5 100",
+        "two 10 11 9 10.5 99",
+    ]
     assert "2 gaps of 14 minutes (9 filled, 5 missing), longest" in "\n".join(said)
 
 
@@ -180,8 +188,9 @@ def test_an_interrupt_says_what_stays() -> None:
 
 def replayed(row: QualityRow, *gaps: GapRow) -> RecordedRun:
     quality = SimpleNamespace(rows=lambda: iter([row]), gaps=lambda: iter(gaps))
+    filled = {gap.source: gap.minutes for gap in gaps if gap.source is not None}
     session = ReplayedSession(
-        SESSION, "d" * 32, "v" * 32, 200, 40, 9, 0, cast("SessionQuality", quality)
+        SESSION, "d" * 32, "v" * 32, 200, 40, 9, 0, cast("SessionQuality", quality), filled
     )
     return RecordedRun(3, Replay(sessions=[session]))
 

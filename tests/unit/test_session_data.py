@@ -321,15 +321,15 @@ class TestArrivals:
         replay.advance_to(minute(5))
         assert replay.last_n("AAPL", 5).close.tolist() == [9, 11, 12, 13, 14]
         assert replay.metrics("AAPL").present == 5
-        told = replay.pristine.base
+        told = replay._pristine.base
         assert told.present[0].tolist() == [True, True, False, True, True]
         assert told.values[3, 0, 0] == before.close[0] == 10.0
 
     def test_a_duplicate_makes_no_copy_of_a_replays_bars(self, replay: SessionData) -> None:
         assert replay.add_bar("AAPL", minute(0), flat(10.0)) is Arrival.DUPLICATE
-        assert np.shares_memory(replay.window("AAPL", 3), replay.pristine.base.values)
+        assert np.shares_memory(replay.window("AAPL", 3), replay._pristine.base.values)
         replay.add_bar("AAPL", minute(0), flat(11.0))
-        assert not np.shares_memory(replay.window("AAPL", 3), replay.pristine.base.values)
+        assert not np.shares_memory(replay.window("AAPL", 3), replay._pristine.base.values)
 
     def test_a_real_bar_takes_the_place_of_a_synthetic_one_of_the_same_values(
         self, data: SessionData
@@ -430,12 +430,12 @@ class TestDerivedBars:
             assert data.latest_bar("AAPL", name) == data.latest("AAPL")
             assert list(data.last_n("MSFT", 2, name)) == list(data.last_n("MSFT", 2))
             assert data.cross_section(interval=name).tolist() == [12.0, 22.0]
-        assert data.pristine.derived == {}
+        assert data._pristine.derived == {}
 
     def test_an_interval_is_known_by_all_its_names(self, replay: SessionData) -> None:
         closes = [replay.last_n("AAPL", 1, name).close[0] for name in ("120s", "2m")]
         assert closes == [11.0, 11.0]
-        assert list(replay.pristine.derived) == [Interval(2 * MINUTE)]
+        assert list(replay._pristine.derived) == [Interval(2 * MINUTE)]
 
     @pytest.mark.parametrize("interval", ["90s", "30s", Interval(0), Interval(2 * 1440 * MINUTE)])
     def test_an_interval_that_cannot_be_built_is_an_error(
@@ -456,7 +456,7 @@ class TestDerivedBars:
     def test_what_was_asked_for_once_stays_over_sessions(self, replay: SessionData) -> None:
         replay.activate("2m")
         replay.start_session(TOMORROW, Block.empty(SYMBOLS, [TODAY, TOMORROW], Interval(MINUTE)))
-        assert list(replay.pristine.derived) == [Interval(2 * MINUTE)]
+        assert list(replay._pristine.derived) == [Interval(2 * MINUTE)]
 
     def test_derived_bars_of_history_are_there_from_the_start(self) -> None:
         block = Block.empty(SYMBOLS, [TODAY, TOMORROW], Interval(MINUTE))
@@ -577,7 +577,7 @@ class TestUpkeep:
         assert bar_at(block, int(rows[0]), int(slots[0])).close == 20.0
         assert [bar.close for bar in replay.drain_updates()] == [20.0, 98.0]
         assert replay.last_n("MSFT", 2).close.tolist() == [20.0, 98.0]
-        told = replay.pristine.base
+        told = replay._pristine.base
         assert told.present.sum(axis=1).tolist() == [4, 1]
         assert told.values[3, 0].tolist()[3:] == [13.0, 14.0]
 
@@ -589,14 +589,14 @@ class TestUpkeep:
         assert replay.last_n("AAPL", 9).close[0] == 10.0
         assert not replay.has_updates
         assert [rows.tolist() for _, rows, _ in kept.cells] == [[1], [1]]
-        assert replay.pristine.base.flags[1, 1] == SYNTHETIC
+        assert replay._pristine.base.flags[1, 1] == SYNTHETIC
 
     def test_an_interval_that_is_asked_for_later_is_derived_of_both(
         self, replay: SessionData
     ) -> None:
         replay.add_bar("MSFT", minute(1), flat(21.0))
         assert replay.count("MSFT", "3m") == 1
-        (_, told) = replay.pristine.derived.values()
+        (_, told) = replay._pristine.derived.values()
         assert (told.label, told.present.tolist()) == ("3m", [[True, True], [False, False]])
 
     def test_nothing_found_is_nothing_told(self, replay: SessionData) -> None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError
 from datetime import date, timedelta
 from hashlib import sha256
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from time import sleep
 
 import msgspec
 import polars as pl
 import pytest
 
+from stream_coord.ahead import Errands
 from stream_coord.bars import FILLED, SYNTHETIC, Bar, frame_schema
 from stream_coord.calendars import Segment, Session
 from stream_coord.clock import FixedClock, SystemTimer, parse_moment
 from stream_coord.compute.quality import GapRow, QualityRow
 from stream_coord.config.settings import SourceSettings
 from stream_coord.coordinator import Coordinator, Replay
-from stream_coord.errors import SourceError
+from stream_coord.errors import SourceError, StrategyError
 from stream_coord.interval import DAY, MINUTE, SECOND, Interval
 from stream_coord.pace import Pace
 from stream_coord.planning import Universe
@@ -135,6 +137,15 @@ def replay(
     return Coordinator(store, ONE_MINUTE, universe, sessions, strategy, pace, upkeep).run()
 
 
+class Adding(Strategy):
+    """Adds a bar of its own where one is missing, before upkeep fills it."""
+
+    def on_step(self, now: int) -> None:
+        if now == OPEN + 4 * MINUTE:
+            for minute in (0, 3):
+                self.session.add_bar("A", OPEN + minute * MINUTE, (7.0, 7.0, 7.0, 7.0, 7.0))
+
+
 def content(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
@@ -169,7 +180,7 @@ def test_fills_arrive_at_their_checks_and_derived_bars_are_rebuilt(
         ("B", 12, 2, 0),
     ]
     (gap, *_) = done.sessions[0].quality.gaps()
-    assert (gap.state, gap.source, gap.last_try) == ("filled", "whole: test", OPEN)
+    assert (gap.state, gap.source, gap.last_try) == ("filled", "whole: test", OPEN + 4 * MINUTE)
     assert done.sessions[0].filled == {"whole: test": 4}
 
 
@@ -247,10 +258,18 @@ def test_a_source_that_never_answers_stops_nothing(store: BarStore, whole: Store
     done = replay(store, source)
     assert done.bars == len(ALL - HOLES)
     assert done.updates == 0
-    states = [(gap.state, gap.tries) for one in done.sessions for gap in one.quality.gaps()]
-    assert set(states) == {("unresolved", 3)}
-    # One ahead of the first session, and three attempts in each of the three.
-    assert len(source.asked) == 1 + 3 * 3
+    found = [
+        [(gap.symbol, gap.state, gap.tries) for gap in one.quality.gaps()] for one in done.sessions
+    ]
+    # A try counts for what is due: A's minute 3 has no part in the first three.
+    assert found == [
+        [("A", "unresolved", 3), ("A", "unresolved", 3), ("B", "missing", 2), ("B", "missing", 1)],
+        [("A", "unresolved", 3)],
+        [("A", "unresolved", 3)],
+    ]
+    # Ahead of the first session; at its checks 1, 2, 3 and 4, then, as the source is patiently
+    # given more time, at 7 and at the end; three times in each of the others.
+    assert len(source.asked) == 1 + 6 + 3 + 3
 
 
 def test_what_the_ledger_knows_to_be_empty_is_not_asked_for(
@@ -309,13 +328,167 @@ def test_a_run_that_ends_waits_for_no_source_that_hangs(
     came_back.set()
 
 
-class Adding(Strategy):
-    """Adds a bar of its own where one is missing, before upkeep fills it."""
+def test_a_run_can_be_stopped_before_its_first_question(
+    store: BarStore, whole: StoreSource
+) -> None:
+    enquirer = Enquirer([NamedSource("w", "w", whole)], ONE_MINUTE, FixedClock(OPEN), SystemTimer())
+    universe = Universe(SYMBOLS)
+    run = Coordinator(store, ONE_MINUTE, universe, SESSIONS, upkeep=Upkeep(enquirer))
+    run.stop()
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert not run.replay.sessions
 
-    def on_step(self, now: int) -> None:
-        if now == OPEN + 4 * MINUTE:
-            for minute in (0, 3):
-                self.session.add_bar("A", OPEN + minute * MINUTE, (7.0, 7.0, 7.0, 7.0, 7.0))
+
+def test_abandoned_errands_are_not_done() -> None:
+    errands, hanging, done = Errands(), Event(), list[int]()
+    first = errands.start(lambda: hanging.wait(30))
+    second = errands.start(lambda: done.append(2))
+    errands.abandon()
+    third = errands.start(lambda: done.append(3))
+    for future in (first, second, third):
+        with pytest.raises(CancelledError):
+            future.result(30)
+    hanging.set()
+    assert errands._thread is not None
+    errands._thread.join(30)
+    assert done in ([], [2])
+
+
+def test_a_question_at_a_check_can_be_left(store: BarStore, whole: StoreSource) -> None:
+    asked, came_back = Event(), Event()
+
+    class Hanging(Counting):
+        def bars(self, interval: Interval, ranges: Sequence[BarRange]) -> pl.DataFrame:
+            if len(self.asked) == 1:  # the first one failed, ahead of the checks
+                asked.set()
+                came_back.wait(30)
+                came_back.set()
+            return super().bars(interval, ranges)
+
+    enquirer = Enquirer(
+        [NamedSource("w", "w", Hanging(whole, fails=1))],
+        ONE_MINUTE,
+        FixedClock(OPEN),
+        SystemTimer(),
+    )
+    run = Coordinator(store, ONE_MINUTE, Universe(SYMBOLS), SESSIONS, upkeep=Upkeep(enquirer))
+
+    def stop() -> None:
+        assert asked.wait(30)
+        run.stop()
+
+    stopper = Thread(target=stop)
+    stopper.start()
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert not came_back.is_set()
+    came_back.set()
+    stopper.join()
+
+
+def test_derived_bars_are_delivered_as_the_store_has_them(
+    store: BarStore, whole: StoreSource
+) -> None:
+    class Looking(Strategy):
+        intervals = ("5m", "2m")
+
+        def __init__(self) -> None:
+            self.seen = 0
+
+        def on_bar(self, bar: Bar) -> None:
+            assert bar == self.session.latest_bar(bar.symbol, bar.interval)
+            if bar.interval != "1m":
+                self.seen += 1
+                base = self.session.since(bar.symbol, bar.start)
+                assert (bar.high, bar.volume) == (base.high.max(), base.volume.sum())
+
+    looking = Looking()
+    done = replay(store, whole, looking)
+    # Every minute is there once it is filled: 3 bars of 5m and 6 of 2m a day and symbol.
+    assert looking.seen == 3 * 2 * (3 + 6)
+    assert done.derived_bars == 3 * 2 * 3
+
+
+def test_what_is_known_of_minutes_stays_known_when_a_strategy_adds_bars(
+    store: BarStore, whole: StoreSource
+) -> None:
+    class Measuring(Adding):
+        def on_session_end(self) -> None:
+            self.measured = self.session.metrics("B")
+
+    def remembered(of: Session, _: Sequence[str]) -> list[GapRow]:
+        day = of.date.isoformat()
+        return [
+            GapRow("B", day, of.open, of.close, LENGTH, "no_trade", empty=("whole: test",)),
+            GapRow("A", day, of.open, of.open + 2 * MINUTE, 2, "filled", source="earlier"),
+        ]
+
+    measuring = Measuring()
+    done = replay(store, whole, measuring, sessions=SESSIONS[:1], remembered=remembered)
+    assert (measuring.measured.no_trade, measuring.measured.missing) == (2, 0)
+    # A's minute 0 was filled once and its bar is gone again; minute 1 has its bar.
+    found = [(row.symbol, row.present, row.filled, row.no_trade) for row in rows(done)]
+    assert found == [("A", 12, 3, 0), ("B", 10, 0, 2)]
+    sources = {(gap.state, gap.source) for gap in done.sessions[0].quality.gaps()}
+    assert sources == {("filled", "whole: test"), ("filled", "earlier"), ("no_trade", None)}
+
+
+def test_a_runs_attempts_are_its_own_and_its_sources_are_closed(
+    store: BarStore, whole: StoreSource
+) -> None:
+    closed = []
+
+    class Closing(Counting):
+        def close(self) -> None:
+            closed.append(len(self.asked))
+
+    def remembered(of: Session, _: Sequence[str]) -> list[GapRow]:
+        day = of.date.isoformat()
+        return [GapRow("A", day, of.open, of.close, LENGTH, "missing", tries=2)]
+
+    source = Closing(whole, fails=2)
+    done = replay(store, source, sessions=SESSIONS[:1], remembered=remembered)
+    assert {gap.state for gap in done.sessions[0].quality.gaps()} == {"filled"}
+    assert closed == [3]
+
+
+@pytest.mark.parametrize(
+    ("intervals", "said"),
+    [
+        ("5m", r"Odd\.intervals: TypeError: '5m' is one text"),
+        (5, r"Odd\.intervals: TypeError"),
+        (("5",), r"Odd\.intervals: '5' is not an interval"),
+        (("90s",), r"Odd\.intervals: the session has no 90s bars"),
+        ((None,), r"Odd\.intervals: TypeError"),
+    ],
+)
+def test_intervals_that_cannot_be_are_the_strategys_error(
+    store: BarStore, intervals: object, said: str
+) -> None:
+    class Odd(Strategy):
+        def on_bar(self, bar: Bar) -> None: ...
+
+    odd = Odd()
+    odd.intervals = intervals  # type: ignore[assignment]
+    with pytest.raises(StrategyError, match=said):
+        replay(store, None, odd)
+
+
+def test_a_base_bar_comes_once_even_if_it_is_asked_for(store: BarStore) -> None:
+    class Twice(Strategy):
+        intervals = ("1m", "60m")
+
+        def __init__(self) -> None:
+            self.bars: list[str] = []
+
+        def on_bar(self, bar: Bar) -> None:
+            self.bars.append(bar.interval)
+
+    twice = Twice()
+    done = replay(store, None, twice)
+    assert twice.bars.count("1m") == done.bars
+    assert twice.bars.count("1h") == 3 * 2
 
 
 def test_what_a_strategy_adds_changes_neither_digest_nor_quality(
@@ -326,7 +499,7 @@ def test_what_a_strategy_adds_changes_neither_digest_nor_quality(
         added = replay(store, source, Adding(), sessions=SESSIONS[:1], step=10 * MINUTE)
         assert added.digest == plain.digest
         assert rows(added) == rows(plain)
-        assert added.updates > plain.updates
+        assert added.updates == plain.updates
 
 
 def test_flat_bars_fill_the_holes_and_are_no_better_data(store: BarStore) -> None:

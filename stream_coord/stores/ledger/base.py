@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
 from stream_coord.errors import LedgerError
 from stream_coord.stores.database import Database
+from stream_coord.stores.database.alone import alone
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,6 +50,15 @@ class LedgerBase:
     def close(self) -> None:
         """Let go of the database; calling it again does nothing more."""
         self._database.close()
+
+    def alone(self, work: str, on_wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """Wait for the right to do some work, which one process at a time has, and have it.
+
+        Args:
+            work: Its name, for example ``fill-gaps``.
+            on_wait: Called once, if another process has the right.
+        """
+        return alone(self._database, work, on_wait)
 
     def _writing(self) -> AbstractContextManager[sa.Connection]:
         return self._database.writing()
