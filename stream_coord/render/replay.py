@@ -147,8 +147,8 @@ def _failures(calls: Sequence[SourceCall]) -> list[str]:
     """Return a line for each source that failed, with what it said last."""
     errors: dict[str, list[str]] = {}
     for call in calls:
-        if call.outcome == "failed":
-            errors.setdefault(call.source, []).append(call.error or "no reason given")
+        if call.error is not None:
+            errors.setdefault(call.source, []).append(call.error)
     return [
         f"{identity} failed {plural(len(said), 'time')}, the last time: {said[-1]}"
         for identity, said in errors.items()

@@ -55,14 +55,14 @@ class TimeColumn:
                 if time_format not in EPOCHS:
                     raise SourceError(
                         "its times are numbers, and their unit is not stated",
-                        f"State time_format with one of {', '.join(EPOCHS)}.",
+                        f"State it with time_format, one of {', '.join(EPOCHS)}.",
                     )
                 return cls("number", time_format, tz)
             case datetime():
                 if example.tzinfo is None and tz is None:
                     raise SourceError(
                         "its times have no zone, and none is stated",
-                        "State it with tz, for example America/New_York.",
+                        'State it with tz = "America/New_York", for example.',
                     )
                 return cls("local" if example.tzinfo is None else "utc", time_format, tz)
             case str():
@@ -71,6 +71,29 @@ class TimeColumn:
             f"its times are of the type {type(example).__name__}",
             "They must be timestamps, numbers since the epoch, or texts.",
         )
+
+    @property
+    def prefix(self) -> str | None:
+        """The format of the date that texts begin with, if they sort by it."""
+        if self.kind != "text":
+            return None
+        return next((p for f, p in _DATE_FIRST.items() if self.time_format.startswith(f)), None)
+
+    def days(self, values: Sequence[object]) -> pl.Series:
+        """Return the day (Int32, since 1970) that values show, be their hour what it may.
+
+        Null where none can be read, or the values show no day.
+        """
+        import polars as pl
+
+        if self.kind == "local":
+            local = pl.Series(_only(values, datetime), dtype=pl.Datetime("us"))
+            return local.dt.date().to_physical()
+        text = pl.Series(_only(values, str), dtype=pl.String)
+        if self.prefix is None:
+            return text.clear(len(text)).cast(pl.Int32)
+        length = len("YYYY") + len(self.prefix) - len("%Y")
+        return text.str.slice(0, length).str.to_date(self.prefix, strict=False).to_physical()
 
     def bounds(self, start: int, end: int) -> tuple[object, object] | None:
         """Return values a, b of the column so that a <= time < b is true of [start, end).
@@ -89,7 +112,7 @@ class TimeColumn:
                 from_micros(at).astimezone(zone).replace(tzinfo=None) for at in (start, end)
             )
             return low - _SLACK, high + _SLACK
-        prefix = next((p for f, p in _DATE_FIRST.items() if self.time_format.startswith(f)), None)
+        prefix = self.prefix
         if prefix is None:
             return None
         # Dates alone, and a day more on both sides: texts may carry any offset.

@@ -7,14 +7,19 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from stream_coord.bars import COLUMNS, frame_schema
+from stream_coord.compute.validate import END_OF_TIME
 from stream_coord.errors import SourceError, StreamCoordError
-from stream_coord.interval import Interval
+from stream_coord.interval import DAY, Interval
 from stream_coord.sources.options import in_settings
 from stream_coord.sources.protocol import BarRange, BarSource
 from stream_coord.sources.ranges import Span, clip, joined
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+_FIRST_START = 365 * DAY
+"""The start of 1971: an earlier one is a time in seconds or milliseconds, most likely."""
 
 
 class GuardedSource:
@@ -44,7 +49,12 @@ class GuardedSource:
     def bars(self, interval: Interval, ranges: Sequence[BarRange]) -> pl.DataFrame:
         """Return the source's bars with the columns and types of a bar frame."""
         with self._errors():
-            return checked_bars(self._source.bars(interval, ranges))
+            return checked_bars(self._source.bars(interval, ranges), ranges)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What the source could not read so far, and does not cover therefore."""
+        return [self._mask(text) for text in getattr(self._source, "troubles", ())]
 
     def close(self) -> None:
         """Close the source; that it cannot be closed is of no interest to anybody."""
@@ -56,7 +66,7 @@ class GuardedSource:
         try:
             yield
         except StreamCoordError as error:
-            said = in_settings(error)
+            said = in_settings(error, ". ")
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 -- polars panics are no Exceptions, and a
@@ -68,11 +78,16 @@ class GuardedSource:
         raise SourceError(self._mask(said)) from None
 
 
-def checked_bars(answer: pl.DataFrame) -> pl.DataFrame:
+def checked_bars(answer: pl.DataFrame, ranges: Sequence[BarRange] = ()) -> pl.DataFrame:
     """Return a source's answer with the columns and types of a bar frame.
 
+    Args:
+        answer: The answer.
+        ranges: What it was asked for.
+
     Raises:
-        SourceError: it is none.
+        SourceError: it is none, or one to another question: of no symbol that was asked for, or of
+            times in another unit.
     """
     import polars as pl
 
@@ -84,4 +99,29 @@ def checked_bars(answer: pl.DataFrame) -> pl.DataFrame:
     kind = answer.schema["start"]
     if not kind.is_integer() and len(answer):  # a time of another unit would be another time
         raise SourceError(f"its column start is {kind}, not Int64 in UTC microseconds")
-    return answer.select(pl.col(name).cast(kind) for name, kind in frame_schema().items())
+    bars = answer.select(pl.col(name).cast(kind) for name, kind in frame_schema().items())
+    if ranges and len(bars):
+        _check_keys(bars, ranges)
+    return bars
+
+
+def _check_keys(bars: pl.DataFrame, ranges: Sequence[BarRange]) -> None:
+    """Check that bars have symbols and times, and can be an answer to a question of `ranges`."""
+    import polars as pl
+
+    for name in COLUMNS[:2]:
+        if nulls := bars[name].null_count():
+            raise SourceError(f"{nulls} of the {len(bars)} rows of its answer have no {name}")
+    first = min(_FIRST_START, *(each.start for each in ranges))
+    strange = bars.filter(~pl.col("start").is_between(first, END_OF_TIME, closed="left"))
+    if len(strange):
+        raise SourceError(
+            f"a start in its answer is {strange['start'][0]}: in UTC microseconds, that is not "
+            "within 1971 to 2099"
+        )
+    asked = {str(each.symbol) for each in ranges}
+    if not bars["symbol"].is_in(list(asked)).any():
+        raise SourceError(
+            f"its answer holds no symbol that was asked for, such as {min(asked)!r}, but "
+            f"{bars['symbol'][0]!r}"
+        )

@@ -125,6 +125,16 @@ class LeanFormat:
         )
         return LeanDay(self.symbol or origin.symbol, origin.interval, start, end)
 
+    def day_of_any_zone(self, path: Path) -> LeanDay:
+        """Return what a file may hold whose time zone is not known: its day all over the world.
+
+        Raises:
+            InputFileError: the path is not one of LEAN's.
+        """
+        origin = _Origin.of(path)
+        span = (origin.midnight - DAY, origin.midnight + 2 * DAY)
+        return LeanDay(self.symbol or origin.symbol, origin.interval, *span)
+
     def _zone(self, origin: _Origin, path: Path) -> str:
         home = "America/New_York" if origin.market == "usa" else None
         zone = self.tz or _ZONES[origin.kind] or home

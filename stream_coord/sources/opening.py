@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+
+import msgspec
 
 from stream_coord.config import Config
 from stream_coord.config.check import show
@@ -32,6 +35,7 @@ BUILT_IN: dict[str, SourceFactory] = {
     "lean": LeanSource,
     "table": TableSource,
 }
+_PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*@")
 _METHODS = ("coverage", "bars", "close")
 
 
@@ -69,11 +73,32 @@ def _named_source(config: Config, number: int, settings: SourceSettings) -> Name
 
 
 def _identity(settings: SourceSettings) -> str:
-    parts = [settings.kind, shown_form(settings.url or settings.path or "")]
+    """Return what the ledger knows a source by: whoever is told otherwise may answer otherwise.
+
+    Its options are in it as a short hash, less the secrets: a new password makes no new source.
+    """
+    address = _PASSWORD.sub(r"\1@", shown_form(settings.url or settings.path or ""))
+    parts = [settings.kind, address]
     if settings.kind == "table":
         names = (settings.options.get("schema"), settings.options.get("table"))
         parts.append(".".join(shown_form(name) for name in names if isinstance(name, str)))
+    if settings.options:
+        parts.append(f"#{_options_hash(settings.options)}")
     return f"{settings.name}: {' '.join(filter(None, parts))}"
+
+
+def _options_hash(options: Mapping[str, object]) -> str:
+    from xxhash import xxh3_64_hexdigest
+
+    def shown(value: object) -> object:
+        if isinstance(value, str):
+            return shown_form(value)
+        if isinstance(value, Mapping):
+            return {key: shown(item) for key, item in value.items()}
+        return [shown(item) for item in value] if isinstance(value, list) else value
+
+    text = msgspec.json.encode(shown(options), order="sorted", enc_hook=str)
+    return xxh3_64_hexdigest(text)[:6]
 
 
 @contextmanager

@@ -11,7 +11,21 @@ from msgspec import Meta, Struct, structs
 from stream_coord.config.check import allowed, fits, show, unknown
 from stream_coord.config.settings import SourceSettings
 from stream_coord.errors import ConfigError, StreamCoordError
+from stream_coord.stores import home_path
 
+_WORD = r"([\w/+:.%-]*[\w])"
+_IN_SETTINGS = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (rf"(?<!\S)--column {_WORD}=NUMBER", r"columns = { \1 = NUMBER }"),
+        (rf"(?<!\S)--column {_WORD}=([0-9]+)", r"columns = { \1 = \2 }"),
+        (rf"(?<!\S)--column {_WORD}=HEADER", r'columns = { \1 = "HEADER" }'),
+        (r"(?<!\S)--column symbol=\.\.\.", 'columns = { symbol = "HEADER" }'),
+        (rf"(?<!\S)--(label|tz|symbol) (?!to |with ){_WORD}", r'\1 = "\2"'),
+        (r"\[(store|ledger)\] url", "the source's url"),
+    )
+]
+"""Options of a command, and how they are written in a settings file."""
 Text = Annotated[str, Meta(min_length=1)]
 
 
@@ -109,11 +123,18 @@ def path_of(settings: SourceSettings, root: Path) -> Path:
     if settings.path is None:
         instead = " in place of url" if settings.url is not None else ""
         raise ConfigError(f"path: is missing; a source of kind {settings.kind!r} has one{instead}")
-    return (root / Path(settings.path).expanduser()).absolute()
+    return (root / home_path(settings.path)).absolute()
 
 
-def in_settings(error: StreamCoordError) -> str:
-    """Return what an error says, with the words of a source's settings for those of a command."""
-    text = error.message if "`sc " in (error.hint or "") else str(error)
-    text = re.sub(r"(?<!\S)--([a-z][a-z-]*)", lambda match: match[1].replace("-", "_"), text)
-    return re.sub(r"\[(store|ledger)\] url", "the source's url", text)
+def in_settings(error: StreamCoordError, joint: str = "\n") -> str:
+    """Return what an error says, in the words of a source's settings, not of a command.
+
+    Args:
+        error: The error.
+        joint: What is put between its message and its hint.
+    """
+    hint = "" if "`sc " in (error.hint or "") else error.hint or ""
+    text = joint.join(filter(None, (error.message, " ".join(hint.split()))))
+    for pattern, words in _IN_SETTINGS:
+        text = pattern.sub(words, text)
+    return re.sub(r"(?<!\S)--([a-z][a-z-]*)", lambda match: match[1].replace("-", "_"), text)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from stream_coord.errors import ConfigError, near_miss
+from stream_coord.stores import home_path
 
 _KINDS = ("delta", "sqlite", "postgresql", "postgresql+psycopg")
 _HINT = "Write delta:PATH, sqlite:///PATH or postgresql+psycopg://USER:${NAME}@HOST:PORT/DATABASE."
@@ -55,7 +56,7 @@ def store_place(url: str, root: Path) -> Place:
         raise ConfigError("'delta:' names no directory", _HINT)
     if "://" in rest:
         return Place("delta", rest.rstrip("/"))
-    path = (root / Path(rest).expanduser()).absolute()
+    path = (root / home_path(rest)).absolute()
     return Place("delta", str(path), path)
 
 

@@ -46,7 +46,8 @@ class BarRange:
 class BarSource(Protocol):
     """Where bars can be asked for.
 
-    The calls of one source never overlap, but may come from different threads.
+    The calls of one source never overlap, but may come from different threads. It may have an
+    attribute ``troubles``, texts that say what it could not read of what it has: a user is told.
     """
 
     def coverage(self, interval: Interval, ranges: Sequence[BarRange]) -> Sequence[BarRange]:

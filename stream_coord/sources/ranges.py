@@ -64,23 +64,24 @@ def days_of(ranges: Iterable[BarRange]) -> dict[int, set[str]]:
 
 
 def day_extents(
-    held: Iterable[tuple[str, int]], newest: int | None, interval: Interval
+    held: Iterable[tuple[str, int]], lasts: Mapping[str, int], interval: Interval
 ) -> dict[str, list[Span]]:
     """Return what is covered by somebody who holds bars on some days.
 
-    A UTC day with any bar of a symbol is covered whole; the day of the newest bar of all symbols
-    only up to that bar's end, because more of it may be yet to come.
+    A UTC day with any bar of a symbol is covered whole; the day of its last bar only up to that
+    bar's end, because more may be yet to come, and no day after it.
 
     Args:
         held: Symbols and days (since 1970) that have bars.
-        newest: The start of the newest bar of any symbol, UTC microseconds; None: unknown.
+        lasts: By symbol the start of its last bar, UTC microseconds.
         interval: The bars' interval.
     """
-    last = None if newest is None else newest // DAY
     spans: defaultdict[str, list[Span]] = defaultdict(list)
     for symbol, day in held:
-        end = newest + interval.micros if newest is not None and day == last else (day + 1) * DAY
-        spans[symbol].append((day * DAY, end))
+        last = lasts.get(symbol, -DAY) // interval.micros  # bars of a table may start in between
+        end = min((day + 1) * DAY, (last + 1) * interval.micros)
+        if day * DAY < end:
+            spans[symbol].append((day * DAY, end))
     return {symbol: joined(own) for symbol, own in spans.items()}
 
 

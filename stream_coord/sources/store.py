@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream_coord.bars import empty_frame
-from stream_coord.clock import day_number, day_of_number
+from stream_coord.clock import day_of_number
 from stream_coord.config.settings import SourceSettings
 from stream_coord.interval import DAY, Interval
 from stream_coord.sources.options import address_of, no_options
@@ -29,8 +29,8 @@ _SPARE_SYMBOL_DAYS = 64
 class StoreSource:
     """A `BarSource` that is a bar store.
 
-    It covers the UTC dates on which it holds any bar of a symbol, its newest date up to the newest
-    bar of any symbol.
+    It covers the UTC dates on which it holds any bar of a symbol, the symbol's last date up to its
+    last bar. Which that is, is looked up when the store is opened.
 
     Args:
         settings: Its table; `url` is the store's address.
@@ -45,6 +45,7 @@ class StoreSource:
         self._url = address_of(settings)
         self._root = root
         self._store: BarStore | None = None
+        self._lasts: dict[Interval, dict[str, int]] = {}
         store_place(self._url, root)
 
     def coverage(self, interval: Interval, ranges: Sequence[BarRange]) -> Sequence[BarRange]:
@@ -53,7 +54,11 @@ class StoreSource:
         Raises:
             StoreError: the store cannot be opened or read.
         """
-        return store_coverage(self._opened(), interval, ranges)
+        store = self._opened()
+        if interval not in self._lasts:
+            spans = store.spans(interval)
+            self._lasts[interval] = dict(spans.select("symbol", "last").iter_rows())
+        return store_coverage(store, interval, ranges, self._lasts[interval])
 
     def bars(self, interval: Interval, ranges: Sequence[BarRange]) -> pl.DataFrame:
         """Return the store's bars, verified; see `BarSource.bars`.
@@ -67,6 +72,7 @@ class StoreSource:
     def close(self) -> None:
         """Close the store."""
         store, self._store = self._store, None
+        self._lasts.clear()
         if store is not None:
             store.close()
 
@@ -77,23 +83,26 @@ class StoreSource:
 
 
 def store_coverage(
-    store: BarStore, interval: Interval, ranges: Sequence[BarRange]
+    store: BarStore, interval: Interval, ranges: Sequence[BarRange], lasts: Mapping[str, int]
 ) -> list[BarRange]:
-    """Return the parts of `ranges` that a store covers; reads no bars."""
+    """Return the parts of `ranges` that a store covers; reads no bars.
+
+    Args:
+        store: The store.
+        interval: The bars' interval.
+        ranges: What is asked for.
+        lasts: By symbol the start of its last bar in the store.
+    """
     import polars as pl
 
-    days = store.days(interval)
-    if not (days and ranges):
+    symbols = sorted({asked.symbol for asked in ranges} & lasts.keys())
+    if not symbols:
         return []
     first = min(asked.start for asked in ranges) // DAY
     last = (max(asked.end for asked in ranges) - 1) // DAY
-    symbols = sorted({asked.symbol for asked in ranges})
     versions = store.versions(interval, day_of_number(first), day_of_number(last), symbols)
     held = versions.select("symbol", pl.col("date").to_physical()).iter_rows()
-    newest = None
-    if day_number(days[-1]) <= last:  # else it does not matter how far that day has come
-        newest = max(store.spans(interval)["last"].to_list())
-    return clip(ranges, day_extents(held, newest, interval))
+    return clip(ranges, day_extents(held, lasts, interval))
 
 
 def store_bars(store: BarStore, interval: Interval, ranges: Sequence[BarRange]) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from stream_coord.compute.validate import END_OF_TIME, validate
 from stream_coord.errors import ConfigError, StreamCoordError
 from stream_coord.interval import Interval
 from stream_coord.sources.guard import checked_bars
-from stream_coord.sources.protocol import BarRange, NamedSource
+from stream_coord.sources.protocol import BarRange, BarSource, NamedSource
 from stream_coord.stores.ledger import Disagreement, SourceCall
 from stream_coord.stores.ledger.schema import storable
 
@@ -192,15 +192,16 @@ class Enquirer:
             covered = named.source.coverage(self.interval, query.ranges(wanted))
             wanted &= query.inside(covered)
             query.covered |= wanted
-            ranges = query.ranges(wanted)
-            if not ranges:
-                return  # it covers nothing of it: nobody was asked for a bar
-            delivery = query.judge(named, ranges, wanted)
-            bars, refused = query.take(delivery, wanted, number)
+            if ranges := query.ranges(wanted):  # else it covers nothing, and is asked for no bar
+                delivery = query.judge(named, ranges, wanted)
+                bars, refused = query.take(delivery, wanted, number)
         if errors:
             query.failed |= wanted
-        failure = _in_a_line(errors[0]) if errors else refused
         self.has_failed |= bool(query.failed.any())
+        failure = _in_a_line(errors[0]) if errors else refused
+        trouble = failure or _troubles(named.source)
+        if not (ranges or trouble):
+            return
         call = SourceCall(
             source=self.names[number],
             at=at,
@@ -209,7 +210,7 @@ class Enquirer:
             minutes=int(np.count_nonzero(wanted)) if ranges else 0,
             bars=bars,
             outcome="failed" if failure else "answered",
-            error=self._mask(failure) if failure else None,
+            error=self._mask(trouble) if trouble else None,
         )
         self._calls.append(call)
 
@@ -376,6 +377,13 @@ def _caught(errors: list[BaseException]) -> Iterator[None]:
         raise
     except BaseException as error:  # noqa: BLE001 - polars panics and sys.exit() are no Exceptions
         errors.append(error)
+
+
+def _troubles(source: BarSource) -> str:
+    """Return what a source that answered could not read of what it has."""
+    told: Sequence[str] = getattr(source, "troubles", ())
+    more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+    return f"{told[0]}{more}" if told else ""
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -55,20 +55,20 @@ def fill(url: str, tmp_path: Path) -> Callable[..., StoreSource]:
     return filled
 
 
-def test_a_date_with_bars_is_covered_whole_and_the_newest_up_to_its_newest_bar(
+def test_a_date_with_bars_is_covered_whole_and_a_symbols_last_up_to_its_last_bar(
     fill: Callable[..., StoreSource],
 ) -> None:
     asked = fill(
         ("AIG", DAY_0 + 5 * MINUTE),
         ("AIG", DAY_0 + 3 * DAY),
         ("IBM", DAY_0 + 3 * DAY + 9 * MINUTE),
+        ("Z", 47_000 * DAY),  # junk of 2098 says nothing of others
     )
     every = [BarRange(name, DAY_0 - DAY, DAY_0 + 9 * DAY) for name in ("AIG", "IBM", "X")]
-    newest = DAY_0 + 3 * DAY + 10 * MINUTE
     assert asked.coverage(ONE, every) == [
         BarRange("AIG", DAY_0, DAY_0 + DAY),
-        BarRange("AIG", DAY_0 + 3 * DAY, newest),
-        BarRange("IBM", DAY_0 + 3 * DAY, newest),
+        BarRange("AIG", DAY_0 + 3 * DAY, DAY_0 + 3 * DAY + MINUTE),
+        BarRange("IBM", DAY_0 + 3 * DAY, DAY_0 + 3 * DAY + 10 * MINUTE),
     ]
     narrow = BarRange("AIG", DAY_0 + 7 * MINUTE, DAY_0 + 8 * MINUTE)
     assert asked.coverage(ONE, [narrow]) == [narrow]
@@ -98,16 +98,22 @@ def test_bars_of_ranges_are_returned_and_an_answer_may_be_empty(
     asked.close()
 
 
-def test_bars_that_are_written_meanwhile_are_seen(
+def test_bars_that_are_written_meanwhile_are_covered_once_the_store_is_opened_anew(
     fill: Callable[..., StoreSource], url: str, tmp_path: Path
 ) -> None:
     asked = fill(("AIG", DAY_0))
     later = BarRange("AIG", DAY_0 + MINUTE, DAY_0 + 2 * MINUTE)
+    tomorrow = BarRange("AIG", DAY_0 + DAY, DAY_0 + 2 * DAY)
     assert asked.coverage(ONE, [later]) == []
     store = open_store(url, tmp_path)
-    store.write(ONE, frame(("AIG", DAY_0 + MINUTE)))
+    store.write(ONE, frame(("AIG", DAY_0 + MINUTE), ("AIG", DAY_0 + DAY)))
     store.close()
-    assert asked.coverage(ONE, [later]) == [later]
+    assert asked.coverage(ONE, [later, tomorrow]) == []  # not yet, lest half of it be seen
+    asked.close()
+    assert asked.coverage(ONE, [later, tomorrow]) == [
+        later,
+        BarRange("AIG", DAY_0 + DAY, DAY_0 + DAY + MINUTE),
+    ]
     assert asked.bars(ONE, [later]).equals(frame(("AIG", DAY_0 + MINUTE)))
     asked.close()
 
@@ -159,6 +165,7 @@ def test_no_store_and_a_damaged_store_are_failures(tmp_path: Path) -> None:
         ({"url": "bars"}, "'bars' is not the address of a store"),
         ({"url": "dleta:bars"}, "did you mean 'delta'"),
         ({"url": "delta:"}, "names no directory"),
+        ({"url": "delta:~nobodyx/f"}, "begins with the home folder of a user who is not known"),
         ({"url": "postgresql://me:hush@h"}, "does not name a database"),
         ({"url": "delta:x", "options": {"tz": "UTC"}}, "options.tz: this kind .* no options"),
     ],
@@ -238,6 +245,40 @@ def test_the_guard_sorts_and_cuts_coverage_and_casts_bars() -> None:
     assert guarded(Odd(answer=answer.reverse())).bars(ONE, asked).equals(frame(("A", DAY_0)))
 
 
+NOW = frame(("A", DAY_0), ("A", DAY_0 + MINUTE))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (NOW.with_columns(pl.col("start") // 1_000), "a start in its answer is 1542931200000: "),
+        (NOW.with_columns(pl.col("start") // 1_000_000), "not within 1971 to 2099"),
+        (NOW.with_columns(pl.col("start") * 1_000), "not within 1971 to 2099"),
+        (NOW.with_columns(start=None), "column start is Null|2 of the 2 rows .* have no start"),
+        (NOW.with_columns(start=pl.lit(None, pl.Int64)), "2 of the 2 rows .* have no start"),
+        (
+            NOW.with_columns(symbol=pl.Series(["A", None])),
+            "1 of the 2 rows of its answer have no symbol",
+        ),
+        (
+            NOW.with_columns(symbol=pl.lit("a")),
+            "no symbol that was asked for, such as 'A', but 'a'",
+        ),
+        (NOW.with_columns(symbol=pl.lit("A ")), "but 'A '"),
+    ],
+)
+def test_the_guard_refuses_an_answer_to_another_question(answer: pl.DataFrame, said: str) -> None:
+    with pytest.raises(SourceError, match=said):
+        guarded(Odd(answer=answer)).bars(ONE, [BarRange("A", DAY_0, DAY_0 + DAY)])
+
+
+def test_the_guard_lets_an_empty_answer_and_foreign_rows_pass() -> None:
+    asked = [BarRange("A", DAY_0, DAY_0 + DAY)]
+    assert guarded(Odd(answer=empty_frame())).bars(ONE, asked).is_empty()
+    mixed = pl.concat([NOW, NOW.with_columns(symbol=pl.lit("B"))])
+    assert len(guarded(Odd(answer=mixed)).bars(ONE, asked)) == 4
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -246,7 +287,7 @@ def test_the_guard_sorts_and_cuts_coverage_and_casts_bars() -> None:
         (Odd(answer=frame(("A", 1)).with_columns(open=pl.lit("x"))), "conversion|cast"),
         (Odd(answer=ValueError("at https://x?key=hush")), r"^ValueError: at .*\*\*\*"),
         (Odd(answer=SystemExit(3)), "SystemExit: 3"),
-        (Odd(answer=SourceError("HTTP 503", "Wait.")), "^HTTP 503\nWait."),
+        (Odd(answer=SourceError("HTTP 503", "Wait.")), "^HTTP 503. Wait.$"),
         (Odd(answer=StoreCorruptError("see", "Correct [store] url.")), "the source's url"),
     ],
 )

@@ -22,7 +22,8 @@ from stream_coord.errors import ConfigError, SourceError, UsageError
 from stream_coord.interval import DAY, MINUTE, Interval
 from stream_coord.sources.cells import TimeColumn
 from stream_coord.sources.protocol import BarRange
-from stream_coord.sources.table import MOST_WINDOWS, TableSource
+from stream_coord.sources.query import MOST_WINDOWS
+from stream_coord.sources.table import TableSource
 
 ONE = Interval(MINUTE)
 NEW_YORK = ZoneInfo("America/New_York")
@@ -196,7 +197,7 @@ def test_a_sqlite_file_stays_as_it_is_byte_for_byte(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["their.db"]
 
 
-def test_a_date_with_rows_is_covered_whole_and_the_newest_up_to_its_newest_row(
+def test_a_date_with_rows_is_covered_whole_and_a_symbols_last_up_to_its_last_row(
     tmp_path: Path,
 ) -> None:
     day = START // DAY * DAY
@@ -207,19 +208,21 @@ def test_a_date_with_rows_is_covered_whole_and_the_newest_up_to_its_newest_row(
     covered, bars = ask(asked, BarRange("GE", day, day + DAY), whole)
     assert covered == [
         BarRange("IBM", day, day + DAY),
-        BarRange("IBM", day + 3 * DAY, START + 3 * DAY + 6 * MINUTE),
+        BarRange("IBM", day + 3 * DAY, START + 3 * DAY + MINUTE),
     ]
     assert [row[:2] for row in bars] == [("IBM", START), ("IBM", START + 3 * DAY)]
     # Asked again once more rows are there: what was the newest date is whole now.
     with closing(sqlite3.connect(tmp_path / "t.db")) as connection:
-        row = ("AIG", (START + 4 * DAY) // 1_000_000, *PRICES)
+        row = ("IBM", (START + 4 * DAY) // 1_000_000, *PRICES)
         marks = ", ".join(map(quoted, COLUMNS.values()))
         connection.execute(
             f"INSERT INTO {quoted(ODD)} ({marks}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             row,
         )
         connection.commit()
-    assert ask(asked, whole)[0][-1] == BarRange("IBM", day + 3 * DAY, day + 4 * DAY)
+    assert ask(asked, whole)[0][1:] == [
+        BarRange("IBM", day + 3 * DAY, START + 4 * DAY + MINUTE),
+    ]
     asked.close()
 
 
@@ -316,7 +319,7 @@ def test_coverage_and_bars_are_one_query_that_reads_few_rows_at_a_time(tmp_path:
     ranges = sorted(minute(s, at) for s in symbols for at in starts)
     seen: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stream_coord.sources.table.PIECE_ROWS", 100)
+        patch.setattr("stream_coord.sources.query.PIECE_ROWS", 100)
         ask(asked, ranges[0])
         assert asked._database is not None
         sa.event.listen(
@@ -324,8 +327,9 @@ def test_coverage_and_bars_are_one_query_that_reads_few_rows_at_a_time(tmp_path:
         )
         covered, bars = ask(asked, *ranges)
     reads = [sql for sql in seen if " IN (" in sql]
-    assert len(reads) == 1
-    assert reads[0].count(" OR ") == MOST_WINDOWS - 1
+    assert len(reads) == 3  # the last bars, rows without a time, and the rows
+    assert [sql.count(" >= ") for sql in reads] == [2, 2, MOST_WINDOWS + 1]
+    assert len(seen) == 5  # BEGIN, and a row that shows what times are
     assert len(covered) == len(bars) == len(ranges)
     asked.close()
 
@@ -393,6 +397,99 @@ def test_table_and_label_must_be_stated() -> None:
         settings = SourceSettings(name="t", kind="table", url="sqlite:///x", options=dict(options))
         with pytest.raises(ConfigError, match=f"options.{key}: is missing"):
             TableSource(settings, Path("/"))
+
+
+BAD_TIMES = ("23.11.2018 14:36", "2018-11-23 14:3x", "2018-11-2O 14:36", None, 7, b"x", "")
+
+
+@pytest.mark.parametrize("bad", BAD_TIMES)
+@pytest.mark.parametrize("symbol", ["IBM", None])
+def test_where_a_time_cannot_be_read_only_minutes_with_bars_are_covered(
+    tmp_path: Path, bad: Any, symbol: str | None
+) -> None:
+    texts = ["2018-11-23 14:30", "2018-11-23 14:33", "2018-11-26 14:30"]
+    rows: list[tuple[Any, ...]] = [(s, at, *PRICES) for s in ("AIG", "IBM") for at in texts]
+    asked = source(fill(tmp_path / "t.db", [*rows, (symbol, bad, *PRICES)]), tz="UTC")
+    hour = [BarRange(s, START, START + 10 * MINUTE) for s in ("AIG", "IBM")]
+    known = [minute("IBM"), minute("IBM", START + 3 * MINUTE)]
+    of_aig = [hour[0]] if symbol else [minute("AIG"), minute("AIG", START + 3 * MINUTE)]
+    assert ask(asked, *hour)[0] == [*of_aig, *known]
+    with pytest.raises(SourceError, match=r"the table .* has rows whose time cannot be read"):
+        asked.coverage(ONE, [minute("IBM", START + MINUTE)])
+    asked.close()
+
+
+def test_a_time_that_is_no_number_among_numbers_is_not_lost(tmp_path: Path) -> None:
+    at = START // 1_000_000
+    for n, bad in enumerate(("2018", at * 1_000, -5, None)):
+        rows = [("IBM", at, *PRICES), ("IBM", at + 86_400, *PRICES), ("IBM", bad, *PRICES)]
+        asked = source(fill(tmp_path / f"{n}.db", rows), time_format="epoch-s")
+        whole = BarRange("IBM", START, START + 9 * MINUTE)
+        assert ask(asked, whole)[0] == [minute("IBM")]
+        asked.close()
+
+
+def test_a_row_without_a_symbol_takes_its_minute_from_all(tmp_path: Path) -> None:
+    at = START // 1_000_000
+    for n, bad in enumerate((None, b"\xff")):
+        rows: list[tuple[Any, ...]] = [("IBM", at, *PRICES), ("IBM", at + 86_400, *PRICES)]
+        asked = source(
+            fill(tmp_path / f"{n}.db", [*rows, (bad, at + 120, *PRICES)]), time_format="epoch-s"
+        )
+        covered, _ = ask(asked, BarRange("IBM", START, START + 9 * MINUTE))
+        assert covered == [
+            BarRange("IBM", START, START + 2 * MINUTE),
+            BarRange("IBM", START + 3 * MINUTE, START + 9 * MINUTE),
+        ]
+        asked.close()
+
+
+def test_a_last_row_that_starts_within_a_minute_covers_no_more_than_that_minute(
+    tmp_path: Path,
+) -> None:
+    rows: list[tuple[Any, ...]] = [("IBM", START // 1_000_000 + 30, *PRICES)]
+    asked = source(fill(tmp_path / "t.db", rows), time_format="epoch-s")
+    hour = BarRange("IBM", START, START + 60 * MINUTE)
+    assert ask(asked, hour)[0] == [minute("IBM")]
+    asked.close()
+    doubtful = source(
+        fill(tmp_path / "d.db", [*rows, ("IBM", None, *PRICES)]), time_format="epoch-s"
+    )
+    assert ask(doubtful, hour)[0] == [minute("IBM")]
+    doubtful.close()
+
+
+def test_bars_of_a_coarser_interval_are_refused(tmp_path: Path) -> None:
+    starts = [START // 1_000_000 + 300 * n for n in range(10)]
+    rows = [("IBM", at, *PRICES) for at in starts]
+    asked = source(fill(tmp_path / "t.db", rows), time_format="epoch-s")
+    with pytest.raises(SourceError, match="seems to hold bars of 5m, not of 1m"):
+        asked.coverage(ONE, [minute("IBM")])
+    assert len(asked.coverage(Interval(5 * MINUTE), [minute("IBM")])) == 1
+    asked.close()
+
+
+@pytest.mark.parametrize("time_type", ["timestamptz", "timestamp"])
+def test_infinity_and_times_out_of_this_world_stop_nothing(
+    postgres_server: Any, postgres_url: str, time_type: str
+) -> None:
+    postgres_server.execute(
+        f"CREATE TABLE t (symbol text, time {time_type}, open real, high real, low real, "
+        "close real, volume real)",
+        *(
+            f"INSERT INTO t VALUES ('IBM', '{time}', 1, 1, 1, 1, 1)"  # noqa: S608
+            for time in ("infinity", "-infinity", "9999-12-31", "2018-11-22 10:00 BC")
+        ),
+        "INSERT INTO t VALUES ('IBM', '2018-11-23 14:30', 1, 1, 1, 1, 1), "
+        "('IBM', '2018-11-23 14:35', 1, 1, 1, 1, 1)",
+        "ALTER DATABASE " + postgres_url.rpartition("/")[2] + " SET timezone TO 'UTC'",
+        database=postgres_url.rpartition("/")[2],
+    )
+    asked = source(postgres_url, table="t", columns={}, tz="UTC")
+    covered, bars = ask(asked, BarRange("IBM", START, START + DAY))
+    assert covered == [BarRange("IBM", START, START + 6 * MINUTE)]
+    assert len(bars) == 2
+    asked.close()
 
 
 def test_an_empty_table_covers_nothing(tmp_path: Path) -> None:

@@ -356,3 +356,31 @@ def test_closing_closes_every_source_even_after_one_that_fails_at_it() -> None:
     last = Fake()
     enquirer(Stuck(), last).close()
     assert last.closed == 1
+
+
+class Doubtful(Fake):
+    """A source that could not read all that it has."""
+
+    troubles = ("row 7 is torn", "row 9 is torn")
+
+
+@pytest.mark.parametrize("covers", [set(), {0}])
+def test_what_a_source_could_not_read_is_told_and_is_no_failure(covers: set[int]) -> None:
+    asking = enquirer(Doubtful(frame({("A", 0): 1.0}), covers))
+    starts = np.array([at(0), at(1)])
+    answers = asking.ask(["A"], np.array([0, 0]), starts)
+    assert answers.found.tolist() == [bool(covers), False]
+    assert not answers.failed.any()
+    (call,) = asking.take_calls()
+    assert (call.outcome, call.error) == ("answered", "row 7 is torn (and 1 more)")
+
+
+def test_what_is_refused_is_told() -> None:
+    asking = enquirer(Fake(frame({("A", 0): -1.0, ("A", 1): 2.0})))
+    answers = asking.ask(["A"], np.array([0, 0]), np.array([at(0), at(1)]))
+    assert answers.failed.tolist() == [True, False]
+    (call,) = asking.take_calls()
+    assert call.outcome == "failed"
+    assert call.error is not None
+    assert "no bar" in call.error
+    assert "the first of A at 2018-11-02 14:30:00Z" in call.error

@@ -81,7 +81,7 @@ class SourceCall:
         minutes: Minutes in them.
         bars: Bars it answered with.
         outcome: ``answered``, with no bars too, or ``failed``.
-        error: Why it failed; holds no secret.
+        error: Why it failed, or what it could not read though it answered; holds no secret.
     """
 
     source: str
