@@ -278,10 +278,11 @@ def test_an_empty_range_has_neither_bars_nor_versions(backend: Backend, tmp_path
         assert (both.bars.height, both.versions.height) == (0, 0)
 
 
-def test_store_behaves_like_a_dict(backend: Backend) -> None:
+def test_store_behaves_like_a_dict(backend: Backend, request: pytest.FixtureRequest) -> None:
     machine = type("Machine", (StoreMachine,), {"backend": backend})
     quick = settings(
-        max_examples=25,
+        # A server takes five times as long for each.
+        max_examples=10 if "postgres" in request.node.name else 25,
         stateful_step_count=12,
         deadline=None,
         suppress_health_check=list(HealthCheck),
