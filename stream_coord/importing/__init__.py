@@ -247,11 +247,12 @@ class _Job:
 
     def _note_sealed(self) -> None:
         """Add the files of the commit that was sealed."""
-        files = self._files.copy()
+        sealed = {}
         for path, file in self._sealing.items():
-            known = files.get(path)
-            files[path] = file if known is None else known.plus(file)
-        self._files, self._sealing = files, {}  # both, wherever an interrupt strikes
+            known = self._files.get(path)
+            sealed[path] = file if known is None else known.plus(file)
+        self._files |= sealed  # all at once, wherever an interrupt strikes
+        self._sealing = {}
 
     def catch_up(self) -> None:
         """Add what an interrupt struck between the ledger and here: the ledger is right."""
