@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -25,11 +26,13 @@ from stream_coord.planning import Universe
 from stream_coord.session.data import SessionData
 from stream_coord.session.quality import SessionQuality
 from stream_coord.stores.base import BarStore
-from stream_coord.stores.ledger import Disagreement
 from stream_coord.strategy import Strategy, describe
 from stream_coord.stream import SessionStream
 from stream_coord.upkeep import Upkeep
 from stream_coord.upkeep.keeper import Keeper
+
+if TYPE_CHECKING:
+    from stream_coord.stores.ledger import Disagreement
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from stream_coord.compute.validate import collapse, validate
 from stream_coord.errors import StreamCoordError
 from stream_coord.importing.results import ImportTarget
-from stream_coord.importing.spool import BUCKETS, Spool
 from stream_coord.interval import DAY
 from stream_coord.sources.base import RawBars
+from stream_coord.spool import BUCKETS, Spool
 from stream_coord.stores.base import WriteOutcome
 from stream_coord.stores.ledger import FileRecord
 from stream_coord.stores.merge import FATES, KEY, start_date

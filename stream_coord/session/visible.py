@@ -7,6 +7,7 @@ takes what it needs from one `Visible`, so a session that begins meanwhile canno
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 
 import numpy as np
@@ -34,7 +35,7 @@ class Now:
         self.micros = micros
 
 
-class Readable:
+class Readable(ABC):
     """What of a block may be seen: the slots before the cursor.
 
     Args:
@@ -52,9 +53,9 @@ class Readable:
         self._holes: list[list[int] | None] = [None] * len(block.symbols)
 
     @property
+    @abstractmethod
     def cursor(self) -> int:
         """Slots before this one are visible."""
-        raise NotImplementedError
 
     def forget_holes(self, rows: Ints) -> None:
         """Look for the rows' holes anew when they are next needed: bars were added."""

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import tempfile
 import weakref
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +19,7 @@ from stream_coord.sources.doubts import Doubts
 from stream_coord.sources.protocol import BarRange
 from stream_coord.sources.ranges import inside
 from stream_coord.sources.store import store_bars
+from stream_coord.spool import Spool
 from stream_coord.stores import open_store
 
 if TYPE_CHECKING:
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1_000_000
 """Rows that are stored at a time."""
 MOST_BAD_ROWS = 1_000_000
-BUCKETS = 250
-"""Into how many lots of days rows go that are too many for memory."""
 
 
 class Shelf:
@@ -57,8 +52,7 @@ class Shelf:
         self._allowed = allow_nonpositive
         self._store: BarStore | None = None
         self._remove: weakref.finalize[[str], Shelf] | None = None
-        self._waiting: list[pl.DataFrame] = []
-        self._aside: Aside | None = None
+        self._spool: Spool | None = None
         self._bad: list[pl.DataFrame] = []
 
     @property
@@ -93,7 +87,8 @@ class Shelf:
             see(raw, judged.good)
             for symbol, last in _lasts(judged.good):
                 lasts[symbol] = max(last, lasts.get(symbol, last))
-            self._waiting.append(judged.good.select(COLUMNS))
+            self._spool = self._spool or _spool_of_days()
+            self._spool.add(judged.good.select(COLUMNS))
             if len(judged.rejects):
                 reason = reason or judged.rejects["reason"][0]
                 self._bad.append(judged.rejects.select(COLUMNS[:2]).drop_nulls())
@@ -101,8 +96,6 @@ class Shelf:
                 self.doubts.add_nameless(unread.take(judged.rejects), interval)
             if self._bad_rows > MOST_BAD_ROWS:
                 raise SourceError(f"too many rows are no bars; one of {part.name} is {reason}")
-            if sum(map(len, self._waiting)) >= BATCH_ROWS:
-                self._put_aside()
         if reason and not lasts:
             raise SourceError(f"no row of {part.name} is a bar; the first is rejected: {reason}")
         if unread.count:
@@ -117,26 +110,10 @@ class Shelf:
         Raises:
             StreamCoordError: there is no room for it.
         """
-        import polars as pl
-
-        if self._aside is not None:
-            self._put_aside()
-            # Day by day: a store would write a day's bars again with each batch that has some.
-            for lot in self._aside.drain(BATCH_ROWS):
-                self.store.write(interval, collapse(lot, interval).bars)
-            self._aside = None
-        elif self._waiting:
-            rows, self._waiting = self._waiting, []
-            self.store.write(interval, collapse(pl.concat(rows), interval).bars)
-
-    def _put_aside(self) -> None:
-        import polars as pl
-
-        rows, self._waiting = self._waiting, []
-        if self._aside is None:
-            self._aside = Aside()
-        if rows:
-            self._aside.add(pl.concat(rows))
+        spool, self._spool = self._spool, None
+        # Day by day: a store would write a day's bars again with each batch that has some.
+        for lot in spool.drain() if spool else ():
+            self.store.write(interval, collapse(lot, interval).bars)
 
     def good(self, interval: Interval, ranges: Sequence[BarRange]) -> pl.DataFrame:
         """Return the bars of `ranges`."""
@@ -160,14 +137,19 @@ class Shelf:
     def close(self) -> None:
         """Remove everything."""
         store, self._store = self._store, None
-        self._waiting, self._bad, self._bad_rows = [], [], 0
+        self._spool, self._bad, self._bad_rows = None, [], 0
         self.lasts, self.doubts = {}, Doubts()
-        self._aside = None
         if store is not None:
             store.close()
         if self._remove is not None:
             self._remove()
             self._remove = None
+
+
+def _spool_of_days() -> Spool:
+    import polars as pl
+
+    return Spool(BATCH_ROWS, [pl.col("start") // DAY])
 
 
 class _Unread:
@@ -203,72 +185,3 @@ def _lasts(bars: pl.DataFrame) -> Iterator[tuple[str, int]]:
         bars.group_by("symbol").agg(pl.col("start").max()).iter_rows()
     )
     return found
-
-
-class Aside:
-    """Rows in a temporary file without a name, which are given back in lots of whole days."""
-
-    def __init__(self) -> None:
-        with _disk_errors():
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with this object
-        self._places: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        self._rows: defaultdict[int, int] = defaultdict(int)
-
-    def add(self, rows: pl.DataFrame) -> None:
-        """Take some rows.
-
-        Raises:
-            SourceError: the disk does not take them.
-        """
-        import polars as pl
-
-        bucket = (pl.col("start") // DAY % BUCKETS).alias("bucket")
-        lots = rows.with_columns(bucket).partition_by(
-            "bucket", maintain_order=True, include_key=False, as_dict=True
-        )
-        with _disk_errors():
-            for (number,), lot in lots.items():
-                packed = BytesIO()
-                lot.rechunk().write_ipc_stream(packed)
-                self._places[number].append(
-                    (self._file.tell(), self._file.write(packed.getbuffer()))
-                )
-                self._rows[number] += len(lot)
-            self._file.flush()
-
-    def drain(self, most_rows: int) -> Iterator[pl.DataFrame]:
-        """Yield all rows, about so many at a time, those of a day together and in their order.
-
-        Raises:
-            SourceError: the disk does not give them back.
-        """
-        import polars as pl
-
-        with self._file:
-            lots: list[int] = []
-            for number in sorted(self._rows):
-                if lots and sum(self._rows[lot] for lot in lots) + self._rows[number] > most_rows:
-                    yield pl.concat(map(self._load, lots))
-                    lots = []
-                lots.append(number)
-            yield pl.concat(map(self._load, lots))
-
-    def _load(self, number: int) -> pl.DataFrame:
-        import polars as pl
-
-        with _disk_errors():
-            return pl.concat(
-                pl.read_ipc_stream(os.pread(self._file.fileno(), size_bytes, begin))
-                for begin, size_bytes in self._places[number]
-            )
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(
-            f"rows cannot be kept aside in {tempfile.gettempdir()}: {error.strerror or error}",
-            "Large files need room there; the environment variable TMPDIR names another folder.",
-        ) from error

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stream_coord.bars import FIELDS
 from stream_coord.clock import Clock, Timer, format_moment
+from stream_coord.compute.gaps import MAX_NAMES
 from stream_coord.compute.validate import END_OF_TIME, validate
 from stream_coord.errors import ConfigError, StreamCoordError
 from stream_coord.interval import Interval
@@ -20,9 +21,6 @@ from stream_coord.sources.guard import checked_bars
 from stream_coord.sources.protocol import BarRange, BarSource, NamedSource
 from stream_coord.stores.ledger import Disagreement, SourceCall
 from stream_coord.stores.ledger.schema import storable
-
-MOST_SOURCES = 64
-"""Which sources were asked about a minute is one bit each."""
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -82,7 +80,7 @@ class Enquirer:
         has_failed: Whether any source has failed so far.
 
     Raises:
-        ConfigError: there are more than `MOST_SOURCES`.
+        ConfigError: there are more than `MAX_NAMES`.
     """
 
     def __init__(
@@ -93,9 +91,9 @@ class Enquirer:
         timer: Timer,
         mask: Callable[[str], str] = str,
     ) -> None:
-        if len(sources) > MOST_SOURCES:
+        if len(sources) > MAX_NAMES:  # which of them was asked is a bit each
             raise ConfigError(
-                f"there are {len(sources)} sources", f"At most {MOST_SOURCES} can be asked."
+                f"there are {len(sources)} sources", f"At most {MAX_NAMES} can be asked."
             )
         self.sources = tuple(sources)
         self.interval = interval

@@ -180,12 +180,20 @@ class Batch:
         Args:
             first_bars: The start of each symbol's first stored bar.
         """
-        first = dict(first_bars)
+        rows = (row for part in self.parts for row in part.rows(self.interval))
+        return list(tell_apart(rows, self.first_bars(first_bars)))
+
+    def first_bars(self, stored: Mapping[str, int]) -> dict[str, int]:
+        """Return the start of each symbol's first bar, of those stored and those found.
+
+        Args:
+            stored: The same of those stored alone.
+        """
+        first = dict(stored)
         firsts = self.bars.unique("symbol", keep="first", maintain_order=True)
         for symbol, start in firsts.select("symbol", "start").iter_rows():
             first[symbol] = min(start, first.get(symbol, start))
-        rows = (row for part in self.parts for row in part.rows(self.interval))
-        return list(tell_apart(rows, first))
+        return first
 
     def change(self, gaps: Iterable[GapRow]) -> GapChange:
         """Return what is known anew of `gaps`, and nothing of what the ledger knows already."""

@@ -216,6 +216,8 @@ class _Filling:
     options: FillOptions
     record: _Record | None
     summary: FillSummary = field(default_factory=FillSummary)
+    first_bars: dict[str, int] = field(default_factory=dict)
+    """The start of each symbol's first stored bar; looked up when there is a gap."""
 
     def fill(self, sessions: Sequence[Session]) -> None:
         """Do one batch."""
@@ -238,7 +240,10 @@ class _Filling:
         batch = self._look(sessions, remembered)
         batch.ask(self.enquirer, self.options.attempts, self.clock.now())
         self._note_calls()
-        gaps = batch.gaps(self._first_bars())
+        if (batch.absent or any(part.remembered for part in batch.parts)) and not self.first_bars:
+            spans = self.plan.store.spans(self.plan.interval)
+            self.first_bars.update(spans.select("symbol", "first").iter_rows())
+        gaps = batch.gaps(self.first_bars)
 
         def check(stored: int) -> None:
             if stored < batch.found or self._remembered(sessions) != remembered:
@@ -269,11 +274,6 @@ class _Filling:
             for gap in self.ledger.gap_states(str(self.plan.interval), first, last):
                 by_session.setdefault(gap.session, []).append(gap)
         return by_session
-
-    def _first_bars(self) -> dict[str, int]:
-        """Return the start of each symbol's first stored bar."""
-        spans = self.plan.store.spans(self.plan.interval)
-        return dict(spans.select("symbol", "first").iter_rows())
 
     def _note_calls(self) -> None:
         calls = self.enquirer.take_calls()
@@ -315,6 +315,7 @@ class _Filling:
     def _add(self, batch: Batch, gaps: Sequence[GapRow]) -> None:
         """Add what became of a batch to the summary."""
         counts, summary = batch.counts(), self.summary
+        self.first_bars.update(batch.first_bars(self.first_bars))
         summary.gaps += gaps
         summary.minutes_missing += batch.absent
         summary.filled += batch.found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +23,11 @@ from stream_coord.session.data import SessionData
 from stream_coord.session.quality import SessionQuality, names_in, recall
 from stream_coord.session.series import Kept
 from stream_coord.session.views import CLOSE, VOLUME
-from stream_coord.stores.ledger import Disagreement
 from stream_coord.upkeep import Upkeep
 from stream_coord.upkeep.states import learn
+
+if TYPE_CHECKING:
+    from stream_coord.stores.ledger import Disagreement
 
 
 class Keeper:

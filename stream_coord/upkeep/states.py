@@ -10,10 +10,14 @@ no_trade   some source covers it, all that do have answered, and none has a bar
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from stream_coord.compute.gaps import FILLED, MISSING, NO_TRADE, UNRESOLVED, GapCells, Ints
-from stream_coord.upkeep.asking import Answers
+
+if TYPE_CHECKING:  # a replay without sources needs nothing of what asks them
+    from stream_coord.upkeep.asking import Answers
 
 
 def reopen_for(cells: GapCells, sources: np.uint64) -> None:

@@ -18,12 +18,12 @@ from polars.testing import assert_frame_equal
 
 from stream_coord.bars import FIELDS
 from stream_coord.errors import InputFileError
-from stream_coord.importing.spool import Spool
 from stream_coord.interval import MINUTE, Interval
 from stream_coord.sources import csv, parquet
 from stream_coord.sources.base import FileFormat, RawBars
 from stream_coord.sources.csv import CsvFormat
 from stream_coord.sources.parquet import ParquetFormat
+from stream_coord.spool import Spool
 
 HEADER = b"symbol,time,open,high,low,close,volume"
 LINES = (

@@ -18,7 +18,7 @@ PACKAGE = Path(stream_coord.__file__).parent
 
 HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # floor: its modules and packages; the floors below that it may import
-    "base": (("", "ahead", "errors", "interval", "clock", "bars", "pace"), ()),
+    "base": (("", "ahead", "errors", "interval", "clock", "bars", "pace", "spool"), ()),
     "config": (
         ("config",),
         ("base",),

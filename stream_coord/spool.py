@@ -120,6 +120,6 @@ def _disk_errors() -> Iterator[None]:
     except OSError as error:
         raise StreamCoordError(
             f"rows cannot be kept aside in {tempfile.gettempdir()}: {error.strerror or error}",
-            "Large imports need room there, about as much as the files take; the environment "
+            "Large files need room there, about as much as the files take; the environment "
             "variable TMPDIR names another folder.",
         ) from error
