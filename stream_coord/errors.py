@@ -14,6 +14,7 @@
     |  |- StoreCorruptError          stored bytes are not what was written
     |  `- StoreConflictError         other writers kept winning
     |- LedgerError                   the ledger cannot be read or written
+    |  `- LedgerMissingError         there is no ledger at an address
     |- SourceError                   a source of missing bars failed
     |- NoBarsError                   the store holds no bar for what was asked
     |- SessionStoreError             a wrong call on the session store
@@ -88,6 +89,10 @@ class StoreConflictError(StoreError):
 
 class LedgerError(StreamCoordError):
     """The ledger cannot be opened, read or written."""
+
+
+class LedgerMissingError(LedgerError):
+    """There is no ledger at an address."""
 
 
 class SourceError(StreamCoordError):

@@ -234,8 +234,8 @@ class TestReadOnly:
     def test_an_older_ledger_that_is_read_only_is_an_error(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ledger_schema, "VERSION", 3)
-        monkeypatch.setattr(ledger_schema, "MIGRATIONS", {2: lambda _: None})
+        monkeypatch.setattr(ledger_schema, "VERSION", 4)
+        monkeypatch.setattr(ledger_schema, "MIGRATIONS", {3: lambda _: None})
         with (
             self.read_only(folder, folder / "ledger.db"),
             pytest.raises(LedgerError, match="read-only"),

@@ -603,30 +603,30 @@ class TestVersion:
         connection.execute(sa.text("ALTER TABLE runs ADD COLUMN colour TEXT DEFAULT 'red'"))
 
     def test_a_new_ledger_says_its_version(self, made: str) -> None:
-        assert execute(made, "SELECT part, version FROM schema_version") == [("ledger", 2)]
+        assert execute(made, "SELECT part, version FROM schema_version") == [("ledger", 3)]
 
     @pytest.mark.parametrize("create", [False, True])
     def test_a_newer_ledger_is_left_alone(self, made: str, create: bool) -> None:
         execute(made, "UPDATE schema_version SET version = 7")
-        with pytest.raises(LedgerError, match=r"version 7; this program knows 2\n.*newer"):
+        with pytest.raises(LedgerError, match=r"version 7; this program knows 3\n.*newer"):
             open_ledger(made, Path("/"), create=create)
         assert execute(made, "SELECT version FROM schema_version") == [(7,)]
 
     def test_an_older_ledger_is_migrated(self, made: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ledger_schema, "VERSION", 4)
-        steps = {2: self.add_colour, 3: lambda c: c.execute(sa.text("UPDATE runs SET bars = 5"))}
+        monkeypatch.setattr(ledger_schema, "VERSION", 5)
+        steps = {3: self.add_colour, 4: lambda c: c.execute(sa.text("UPDATE runs SET bars = 5"))}
         monkeypatch.setattr(ledger_schema, "MIGRATIONS", steps)
         for _ in range(2):
             with open_ledger(made, Path("/")) as ledger:
                 assert [run.bars for run in ledger.runs()] == [5]
-        assert execute(made, "SELECT version FROM schema_version") == [(4,)]
+        assert execute(made, "SELECT version FROM schema_version") == [(5,)]
         assert execute(made, "SELECT colour FROM runs") == [("red",)]
 
     def test_a_migration_that_fails_changes_nothing(
         self, made: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ledger_schema, "VERSION", 4)
-        steps = {2: self.add_colour, 3: lambda c: c.execute(sa.text("DROP TABLE absent"))}
+        monkeypatch.setattr(ledger_schema, "VERSION", 5)
+        steps = {3: self.add_colour, 4: lambda c: c.execute(sa.text("DROP TABLE absent"))}
         monkeypatch.setattr(ledger_schema, "MIGRATIONS", steps)
         before = contents(made)
         with pytest.raises(LedgerError, match="absent"):
@@ -691,6 +691,6 @@ class TestVersion:
             prepare(database, schema, create=True)
             prepare(database, schema, create=False)
         versions = execute(made, "SELECT part, version FROM schema_version ORDER BY part")
-        assert versions == [("bars", 4), ("ledger", 2)]
+        assert versions == [("bars", 4), ("ledger", 3)]
         with open_ledger(made, Path("/")) as ledger:
             assert len(ledger.runs()) == 1

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from stream_coord.errors import LedgerError, StoreConflictError, StoreCorruptError, StoreError
+from stream_coord.errors import (
+    LedgerError,
+    LedgerMissingError,
+    StoreConflictError,
+    StoreCorruptError,
+    StoreError,
+    StoreMissingError,
+)
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -144,7 +151,8 @@ def no_such(
 ) -> LedgerError | StoreError:
     """Return the error that says that there is no ledger or store, and how to get one."""
     makers = {"ledger": "`sc import` or `sc replay`", "store": "`sc import`"}
-    return error(
+    missing = StoreMissingError if issubclass(error, StoreError) else LedgerMissingError
+    return missing(
         f"there is no {subject} at {name}",
         f"{makers[subject]} makes one; or correct [{subject}] url.",
     )

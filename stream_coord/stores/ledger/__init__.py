@@ -1,4 +1,4 @@
-"""The ledger: the SQL database of what happened: imports, runs, gaps.
+"""The ledger: the SQL database of what happened: imports, runs, gaps, sessions, splits.
 
 polars and sqlalchemy are imported where a ledger is opened or asked, never by importing one of
 these modules.
@@ -24,8 +24,18 @@ from stream_coord.stores.ledger.gaps import (
 from stream_coord.stores.ledger.imports import FileRecord, ImportLedger, ImportRow
 from stream_coord.stores.ledger.runs import RunLedger, RunRow, SessionRecord, SessionRow
 from stream_coord.stores.ledger.schema import ledger_schema
+from stream_coord.stores.ledger.sessions import (
+    Cursor,
+    SealRecord,
+    SealRow,
+    SessionLedger,
+    StateRecord,
+    StateRow,
+)
+from stream_coord.stores.ledger.splits import SplitChange, SplitFile, SplitImport, SplitLedger
 
 __all__ = [
+    "Cursor",
     "Disagreement",
     "DisagreementRow",
     "FileRecord",
@@ -37,16 +47,23 @@ __all__ = [
     "Outcome",
     "QualityRow",
     "RunRow",
+    "SealRecord",
+    "SealRow",
     "SessionRecord",
     "SessionRow",
     "SourceCall",
     "SourceCallRow",
+    "SplitChange",
+    "SplitFile",
+    "SplitImport",
+    "StateRecord",
+    "StateRow",
     "open_ledger",
 ]
 
 
-class Ledger(ImportLedger, RunLedger, GapLedger):
-    """What happened: what was imported and run, what became of every row and of every gap.
+class Ledger(ImportLedger, RunLedger, GapLedger, SessionLedger, SplitLedger):
+    """What happened: what was imported and run, what became of every row, gap and session.
 
     Every writing call is one transaction, on the disk when the call returns. Threads and processes
     may share a ledger: writers wait for each other. After a fork, open it anew.

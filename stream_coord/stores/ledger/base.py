@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from stream_coord.errors import LedgerError
 from stream_coord.stores.database import Database
@@ -20,6 +20,14 @@ Outcome = Literal["done", "failed", "interrupted"]
 """How an import or a run ends; until then its status is ``running``."""
 
 Values = Mapping[str, object]
+
+
+class OfSession(Protocol):
+    """A row that belongs to a session."""
+
+    @property
+    def session(self) -> str:
+        """The session's date, ``YYYY-MM-DD``."""
 
 
 class LedgerBase:
@@ -107,3 +115,22 @@ def execute_many(
     """Execute a statement for each of `rows`, which may be none."""
     if rows:
         connection.execute(statement, rows)
+
+
+def check_session(session: str, rows: Iterable[OfSession]) -> None:
+    """Make sure that rows are of one session.
+
+    Raises:
+        LedgerError: a row is of another session.
+    """
+    for row in rows:
+        if row.session != session:
+            raise LedgerError(f"a row of session {row.session} is among those of {session}")
+
+
+def values_of(
+    rows: Iterable[object], names: Iterable[str], **same: object
+) -> list[dict[str, object]]:
+    """Return the attributes `names` of each row, with what is the `same` for all."""
+    names = tuple(names)
+    return [{name: getattr(row, name) for name in names} | same for row in rows]

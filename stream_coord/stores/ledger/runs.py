@@ -7,9 +7,17 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack
 
 from stream_coord.compute.quality import GapRow, QualityRow
-from stream_coord.errors import LedgerError
-from stream_coord.stores.ledger.base import LedgerBase, Outcome, execute_many, insert_row, running
+from stream_coord.stores.ledger.base import (
+    LedgerBase,
+    Outcome,
+    check_session,
+    execute_many,
+    insert_row,
+    running,
+    values_of,
+)
 from stream_coord.stores.ledger.schema import tables
+from stream_coord.stores.ledger.sessions import StateRecord, add_states
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -114,10 +122,17 @@ class SessionRow:
 
 @dataclass(frozen=True)
 class SessionRecord(SessionRow):
-    """One session of a run with its quality by symbol, and the gaps behind that."""
+    """One session of a run with its quality by symbol, and the gaps behind that.
+
+    Attributes:
+        quality: Each symbol once at most.
+        gaps: Each symbol and start once at most.
+        states: How it passed from state to state, in order of time.
+    """
 
     quality: Sequence[QualityRow]
     gaps: Sequence[GapRow]
+    states: Sequence[StateRecord] = ()
 
 
 _SESSION = tuple(field.name for field in fields(SessionRow))
@@ -145,19 +160,18 @@ class RunLedger(LedgerBase):
 
         Args:
             run_id: The run.
-            record: The session; its quality has a symbol once at most.
+            record: The session; all its rows are of this session.
         """
         t = tables()
         session = {name: getattr(record, name) for name in _SESSION}
-        quality = _values(record, record.quality, t.run_quality)
-        gaps = _values(record, record.gaps, t.run_gaps)
+        check_session(record.session, [*record.quality, *record.gaps, *record.states])
         with self._writing() as connection:
             running(connection, t.runs, run_id)
             id_ = insert_row(connection, t.run_sessions, {**session, "run_id": run_id})
-            for table, rows in ((t.run_quality, quality), (t.run_gaps, gaps)):
-                execute_many(
-                    connection, table.insert(), [{**row, "session_id": id_} for row in rows]
-                )
+            for table, rows in ((t.run_quality, record.quality), (t.run_gaps, record.gaps)):
+                names = [column.name for column in table.c if column.name != "session_id"]
+                execute_many(connection, table.insert(), values_of(rows, names, session_id=id_))
+            add_states(connection, run_id, record.states)
 
     def finish_run(
         self, run_id: int, now: int, status: Outcome, **result: Unpack[RunResult]
@@ -204,14 +218,3 @@ class RunLedger(LedgerBase):
         )
         with self._reading() as connection:
             return connection.execute(statement).mappings().all()
-
-
-def _values(
-    record: SessionRecord, rows: Sequence[QualityRow] | Sequence[GapRow], table: sa.Table
-) -> list[dict[str, object]]:
-    """Return rows of a session as they go into `table`, which names the session by its id."""
-    for row in rows:
-        if row.session != record.session:
-            raise LedgerError(f"a row of session {row.session} is among those of {record.session}")
-    names = [column.name for column in table.c if column.name != "session_id"]
-    return [{name: getattr(row, name) for name in names} for row in rows]

@@ -5,25 +5,28 @@ sqlalchemy is slow to import, so every function here imports it itself.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING
 
 from stream_coord.bars import FIELDS
 from stream_coord.stores.database import Schema
 from stream_coord.stores.database.text import storable
+from stream_coord.stores.ledger.columns import (
+    columns,
+    name_list,
+    outside_text,
+    parent,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-    from sqlalchemy.types import TypeEngine
 
 __all__ = ["COUNTS", "MINUTES", "RAW_CHARACTERS", "REVISION", "ledger_schema", "storable", "tables"]
 
-_T = TypeVar("_T")
-
-VERSION = 2
+VERSION = 3
 """The schema version that this program writes."""
 
 RAW_CHARACTERS = 500
@@ -51,6 +54,12 @@ class Tables:
     gap_pending: sa.Table
     disagreements: sa.Table
     source_calls: sa.Table
+    splits: sa.Table
+    split_revisions: sa.Table
+    session_states: sa.Table
+    cursors: sa.Table
+    seals: sa.Table
+    seal_rows: sa.Table
 
 
 @cache
@@ -62,6 +71,8 @@ def tables() -> Tables:
     _add_import_tables(metadata)
     _add_run_tables(metadata)
     _add_gap_tables(metadata)
+    _add_split_tables(metadata)
+    _add_session_tables(metadata)
     return Tables(metadata, **metadata.tables)
 
 
@@ -72,38 +83,38 @@ def _add_import_tables(metadata: sa.MetaData) -> None:
         "imports",
         metadata,
         *_job_columns(),
-        *_columns(_plain_text(), "interval"),
-        *_columns(_text(), "settings"),
+        *columns(plain_text(), "interval"),
+        *columns(outside_text(), "settings"),
     )
     sa.Table(
         "import_files",
         metadata,
-        *_columns(sa.Integer(), "id", primary_key=True),
-        _parent("import_id", "imports.id"),
-        *_columns(_text(), "path", "format"),
-        *_columns(sa.BigInteger(), *COUNTS),
-        *_columns(sa.Boolean(), "sealed"),
+        *columns(sa.Integer(), "id", primary_key=True),
+        parent("import_id", "imports.id"),
+        *columns(outside_text(), "path", "format"),
+        *columns(sa.BigInteger(), *COUNTS),
+        *columns(sa.Boolean(), "sealed"),
         sa.UniqueConstraint("import_id", "path"),
     )
     sa.Table(
         "revisions",
         metadata,
-        _parent("file_id", "import_files.id", index=True),
-        *_columns(_plain_text(), "kind", "symbol"),
-        *_columns(sa.BigInteger(), "start"),
-        *_columns(sa.Double(), *REVISION[2:]),
+        parent("file_id", "import_files.id", index=True),
+        *columns(plain_text(), "kind", "symbol"),
+        *columns(sa.BigInteger(), "start"),
+        *columns(sa.Double(), *REVISION[2:]),
         sa.CheckConstraint("kind IN ('revised', 'superseded')"),
         sa.Index("ix_revisions_bar", "symbol", "start"),
     )
     sa.Table(
         "rejects",
         metadata,
-        _parent("file_id", "import_files.id", index=True),
-        *_columns(sa.BigInteger(), "row"),
-        *_columns(_text(RAW_CHARACTERS), "symbol", nullable=True),
-        *_columns(sa.BigInteger(), "start", nullable=True),
-        *_columns(_text(), "reason"),
-        *_columns(_text(RAW_CHARACTERS), "raw", nullable=True),
+        parent("file_id", "import_files.id", index=True),
+        *columns(sa.BigInteger(), "row"),
+        *columns(outside_text(RAW_CHARACTERS), "symbol", nullable=True),
+        *columns(sa.BigInteger(), "start", nullable=True),
+        *columns(outside_text(), "reason"),
+        *columns(outside_text(RAW_CHARACTERS), "raw", nullable=True),
     )
 
 
@@ -114,38 +125,38 @@ def _add_run_tables(metadata: sa.MetaData) -> None:
         "runs",
         metadata,
         *_job_columns(),
-        *_columns(_text(), "command", "settings", "config_digest"),
-        *_columns(_text(), "calendar", "calendar_version", "store", "program_version"),
-        *_columns(_plain_text(), "digest", nullable=True),
-        *_columns(sa.BigInteger(), "sessions", "bars", "derived_bars", "updates"),
-        *_columns(sa.JSON(), "timings"),
-        *_columns(_text(), "error", nullable=True),
+        *columns(outside_text(), "command", "settings", "config_digest"),
+        *columns(outside_text(), "calendar", "calendar_version", "store", "program_version"),
+        *columns(plain_text(), "digest", nullable=True),
+        *columns(sa.BigInteger(), "sessions", "bars", "derived_bars", "updates"),
+        *columns(sa.JSON(), "timings"),
+        *columns(outside_text(), "error", nullable=True),
     )
     sa.Table(
         "run_sessions",
         metadata,
-        *_columns(sa.Integer(), "id", primary_key=True),
-        _parent("run_id", "runs.id"),
-        *_columns(_plain_text(), "session"),
-        *_columns(sa.BigInteger(), "open", "close"),
-        *_columns(_plain_text(), "digest", "data_version"),
-        *_columns(sa.BigInteger(), "bars", "derived_bars", "updates"),
+        *columns(sa.Integer(), "id", primary_key=True),
+        parent("run_id", "runs.id"),
+        *columns(plain_text(), "session"),
+        *columns(sa.BigInteger(), "open", "close"),
+        *columns(plain_text(), "digest", "data_version"),
+        *columns(sa.BigInteger(), "bars", "derived_bars", "updates"),
         sa.UniqueConstraint("run_id", "session"),
     )
     sa.Table(
         "run_quality",
         metadata,
-        _parent("session_id", "run_sessions.id", primary_key=True),
-        *_columns(_plain_text(), "symbol", primary_key=True),
-        *_columns(sa.Integer(), *MINUTES),
+        parent("session_id", "run_sessions.id", primary_key=True),
+        *columns(plain_text(), "symbol", primary_key=True),
+        *columns(sa.Integer(), *MINUTES),
         sqlite_with_rowid=False,  # 40 % smaller; no other database hears of it
     )
     sa.Table(
         "run_gaps",
         metadata,
-        _parent("session_id", "run_sessions.id", primary_key=True),
-        *_columns(_plain_text(), "symbol", primary_key=True),
-        *_columns(sa.BigInteger(), "start", primary_key=True),
+        parent("session_id", "run_sessions.id", primary_key=True),
+        *columns(plain_text(), "symbol", primary_key=True),
+        *columns(sa.BigInteger(), "start", primary_key=True),
         *_gap_columns(),
         *_attempt_columns(),
         sqlite_with_rowid=False,
@@ -159,52 +170,125 @@ def _add_gap_tables(metadata: sa.MetaData) -> None:
     sa.Table(
         "gap_states",
         metadata,
-        *_columns(_plain_text(), "interval", "session", "symbol", primary_key=True),
-        *_columns(sa.BigInteger(), "start", primary_key=True),
+        *columns(plain_text(), "interval", "session", "symbol", primary_key=True),
+        *columns(sa.BigInteger(), "start", primary_key=True),
         *_gap_columns(),
         *_attempt_columns(),
-        *_columns(_names(), "asked", "empty"),
-        sa.Column("run_id", sa.ForeignKey("runs.id"), nullable=False),  # not deleted with it
+        *columns(name_list(), "asked", "empty"),
+        _kept("run_id", "runs.id"),
         sqlite_with_rowid=False,
     )
     sa.Table(
         "gap_pending",
         metadata,
-        _parent("run_id", "runs.id", primary_key=True),
-        *_columns(sa.LargeBinary(), "change"),
+        parent("run_id", "runs.id", primary_key=True),
+        *columns(sa.LargeBinary(), "change"),
     )
     sa.Table(
         "disagreements",
         metadata,
-        *_columns(_plain_text(), "interval", "symbol", primary_key=True),
-        *_columns(sa.BigInteger(), "start", primary_key=True),
-        *_columns(_text(), "source", "other", primary_key=True),
-        _parent("run_id", "runs.id", primary_key=True),
-        *_columns(sa.Double(), *FIELDS, *(f"other_{field}" for field in FIELDS)),
+        *columns(plain_text(), "interval", "symbol", primary_key=True),
+        *columns(sa.BigInteger(), "start", primary_key=True),
+        *columns(outside_text(), "source", "other", primary_key=True),
+        parent("run_id", "runs.id", primary_key=True),
+        *columns(sa.Double(), *FIELDS, *(f"other_{field}" for field in FIELDS)),
         sqlite_with_rowid=False,
     )
     sa.Table(
         "source_calls",
         metadata,
-        *_columns(sa.Integer(), "id", primary_key=True),
-        _parent("run_id", "runs.id", index=True),
-        *_columns(_text(), "source"),
-        *_columns(sa.BigInteger(), "at"),
-        *_columns(sa.Double(), "seconds"),
-        *_columns(sa.BigInteger(), "ranges", "minutes", "bars"),
-        *_columns(_plain_text(), "outcome"),
-        *_columns(_text(RAW_CHARACTERS), "error", nullable=True),
+        *columns(sa.Integer(), "id", primary_key=True),
+        parent("run_id", "runs.id", index=True),
+        *columns(outside_text(), "source"),
+        *columns(sa.BigInteger(), "at"),
+        *columns(sa.Double(), "seconds"),
+        *columns(sa.BigInteger(), "ranges", "minutes", "bars"),
+        *columns(plain_text(), "outcome"),
+        *columns(outside_text(RAW_CHARACTERS), "error", nullable=True),
         sa.CheckConstraint("outcome IN ('answered', 'failed')"),
     )
+
+
+def _add_split_tables(metadata: sa.MetaData) -> None:
+    """Add the tables of splits, which version 3 brought; see `_add_gap_tables`."""
+    import sqlalchemy as sa
+
+    sa.Table(
+        "splits",
+        metadata,
+        *columns(plain_text(), "symbol", "day", primary_key=True),
+        *columns(sa.Double(), "ratio"),
+        _kept("file_id", "import_files.id"),
+        sqlite_with_rowid=False,
+    )
+    sa.Table(
+        "split_revisions",
+        metadata,
+        parent("file_id", "import_files.id", index=True),
+        *columns(plain_text(), "symbol", "day"),
+        *columns(sa.Double(), "old_ratio", "ratio"),
+    )
+
+
+def _add_session_tables(metadata: sa.MetaData) -> None:
+    """Add the tables of sessions, which version 3 brought; see `_add_gap_tables`."""
+    import sqlalchemy as sa
+
+    sa.Table(
+        "session_states",
+        metadata,
+        *columns(sa.Integer(), "id", primary_key=True),
+        parent("run_id", "runs.id", index=True),
+        *columns(plain_text(), "session"),
+        *columns(sa.BigInteger(), "time"),
+        *columns(plain_text(), "left", "entered"),
+        *columns(outside_text(), "cause", nullable=True),
+    )
+    sa.Table(
+        "cursors",
+        metadata,
+        *columns(outside_text(), "key", primary_key=True),
+        *columns(plain_text(), "session"),
+        *columns(sa.BigInteger(), "moved"),
+        _kept("run_id", "runs.id"),
+        *columns(outside_text(), "error", nullable=True),
+    )
+    sa.Table(
+        "seals",
+        metadata,
+        *columns(sa.Integer(), "id", primary_key=True),
+        *columns(outside_text(), "key"),
+        *columns(plain_text(), "session"),
+        _kept("run_id", "runs.id"),
+        *columns(sa.BigInteger(), "at", "open", "close", "bars"),
+        *columns(plain_text(), "data_version"),
+        sa.UniqueConstraint("key", "session"),
+    )
+    sa.Table(
+        "seal_rows",
+        metadata,
+        parent("seal_id", "seals.id", primary_key=True),
+        *columns(plain_text(), "symbol", primary_key=True),
+        *columns(sa.Integer(), *MINUTES),
+        *columns(plain_text(), "checksum"),
+        sqlite_with_rowid=False,
+    )
+
+
+def _kept(name: str, target: str) -> sa.Column[int]:
+    """Return a reference to another table's row, which cannot be deleted while this one is."""
+    import sqlalchemy as sa
+
+    return sa.Column(name, sa.Integer(), sa.ForeignKey(target), nullable=False)
 
 
 def _gap_columns() -> list[sa.Column[int] | sa.Column[str] | sa.CheckConstraint]:
     import sqlalchemy as sa
 
     return [
-        *_columns(sa.BigInteger(), "end"),
-        *_columns(sa.Integer(), "minutes"),
-        *_columns(_plain_text(), "state"),
+        *columns(sa.BigInteger(), "end"),
+        *columns(sa.Integer(), "minutes"),
+        *columns(plain_text(), "state"),
         sa.CheckConstraint("state IN ('missing', 'no_trade', 'filled', 'unresolved')"),
     ]
 
@@ -215,10 +299,10 @@ def _attempt_columns() -> list[sa.Column[int] | sa.Column[str]]:
 
     known = sa.CheckConstraint("kind IN ('minutes', 'session', 'before_first')")
     return [
-        sa.Column("kind", _plain_text(), known, nullable=False, server_default="minutes"),
-        *_columns(_text(), "source", nullable=True),
+        sa.Column("kind", plain_text(), known, nullable=False, server_default="minutes"),
+        *columns(outside_text(), "source", nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False, server_default="0"),
-        *_columns(sa.BigInteger(), "last_try", nullable=True),
+        *columns(sa.BigInteger(), "last_try", nullable=True),
     ]
 
 
@@ -234,7 +318,14 @@ def _to_2(connection: sa.Connection) -> None:
     t.metadata.create_all(connection, new, checkfirst=False)
 
 
-MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _to_2}
+def _to_3(connection: sa.Connection) -> None:
+    """Bring a ledger of version 2 to version 3: splits, and the life of sessions."""
+    t = tables()
+    new = [t.splits, t.split_revisions, t.session_states, t.cursors, t.seals, t.seal_rows]
+    t.metadata.create_all(connection, new, checkfirst=False)
+
+
+MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _to_2, 2: _to_3}
 """By n, what brings a ledger of version n to version n + 1."""
 
 
@@ -243,90 +334,13 @@ def _job_columns() -> list[sa.Column[int] | sa.Column[str] | sa.CheckConstraint]
     import sqlalchemy as sa
 
     return [
-        *_columns(sa.Integer(), "id", primary_key=True),
-        *_columns(sa.BigInteger(), "started"),
-        *_columns(sa.BigInteger(), "finished", nullable=True),
-        *_columns(_plain_text(), "status"),
+        *columns(sa.Integer(), "id", primary_key=True),
+        *columns(sa.BigInteger(), "started"),
+        *columns(sa.BigInteger(), "finished", nullable=True),
+        *columns(plain_text(), "status"),
         sa.CheckConstraint("status IN ('running', 'done', 'failed', 'interrupted')"),
         sa.CheckConstraint("(status = 'running') = (finished IS NULL)"),
     ]
-
-
-def _columns(
-    kind: TypeEngine[_T], *names: str, nullable: bool = False, primary_key: bool = False
-) -> list[sa.Column[_T]]:
-    import sqlalchemy as sa
-
-    return [sa.Column(name, kind, nullable=nullable, primary_key=primary_key) for name in names]
-
-
-def _parent(
-    name: str, target: str, *, index: bool = False, primary_key: bool = False
-) -> sa.Column[int]:
-    """Return a reference to another table's row; this one is deleted with it."""
-    import sqlalchemy as sa
-
-    reference = sa.ForeignKey(target, ondelete="CASCADE")
-    return sa.Column(
-        name, sa.Integer(), reference, nullable=False, index=index, primary_key=primary_key
-    )
-
-
-def _plain_text() -> TypeEngine[str]:
-    """Return the type of a text that every database sorts alike: by its bytes."""
-    from sqlalchemy import Text
-
-    return Text().with_variant(Text(collation="C"), "postgresql")
-
-
-def _text(characters: int | None = None) -> TypeEngine[str]:
-    """Return the type of a text from outside: made storable, and cut to `characters`."""
-    from sqlalchemy import Dialect
-    from sqlalchemy.types import TypeDecorator
-
-    class OutsideText(TypeDecorator[str]):
-        impl = _plain_text()
-        cache_ok = True
-
-        def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 -- sqlalchemy's signature
-            return None if value is None else storable(value)[:characters]
-
-    return OutsideText()
-
-
-def _names() -> TypeEngine[tuple[str, ...]]:
-    """Return the type of a few names from outside: a JSON list, each made storable."""
-    from sqlalchemy import Dialect
-    from sqlalchemy.types import TypeDecorator
-
-    class Names(TypeDecorator[tuple[str, ...]]):
-        impl = _plain_text()
-        cache_ok = True
-
-        def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str | None:  # noqa: ARG002 -- sqlalchemy's signature
-            return None if value is None else _written(value)
-
-        def process_result_value(
-            self,
-            value: str | None,
-            dialect: Dialect,  # noqa: ARG002 -- sqlalchemy's signature
-        ) -> tuple[str, ...] | None:
-            return None if value is None else _read(value)
-
-    return Names()
-
-
-@lru_cache
-def _written(names: tuple[str, ...]) -> str:
-    return json.dumps([storable(name) for name in names])
-
-
-@lru_cache
-def _read(text: str) -> tuple[str, ...]:
-    names: object = json.loads(text)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"no list of names: {text}")
-    return tuple(names)
 
 
 def ledger_schema() -> Schema:
