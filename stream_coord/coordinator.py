@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -12,19 +11,22 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from stream_coord.ahead import Errands, one_ahead
+from stream_coord.ahead import Errands
 from stream_coord.calendars import Session
 from stream_coord.compute.digest import run_digest
 from stream_coord.compute.quality import GapRow
 from stream_coord.delivery import wanted_intervals
 from stream_coord.errors import NoBarsError, StrategyError
+from stream_coord.history import History, Shortfall
 from stream_coord.interval import Interval
-from stream_coord.loading import LoadedSession, load_session
+from stream_coord.loading import LoadedSession, Loader
 from stream_coord.moment import Moment, Running
 from stream_coord.pace import Pace
 from stream_coord.planning import Universe
+from stream_coord.session.boundaries import StateChange
 from stream_coord.session.data import SessionData
 from stream_coord.session.quality import SessionQuality
+from stream_coord.session.series import Trailing
 from stream_coord.stores.base import BarStore
 from stream_coord.strategy import Strategy, describe
 from stream_coord.stream import SessionStream
@@ -51,6 +53,8 @@ class ReplayedSession:
         filled: How many minutes this run filled, by the identity of the source.
         disagreements: Minutes for which a source had other values than one before it.
         synthesized: How many minutes got a flat bar of volume 0.
+        changes: The changes of its state, in order of time.
+        shortfall: What its history lacks; None: nothing, or there was to be none.
     """
 
     session: Session
@@ -64,6 +68,17 @@ class ReplayedSession:
     filled: Mapping[str, int] = field(default_factory=dict)
     disagreements: Sequence[Disagreement] = ()
     synthesized: int = 0
+    changes: Sequence[StateChange] = ()
+    shortfall: Shortfall | None = None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A session that can begin: its bars, who looks after them, and what that waits for."""
+
+    loaded: LoadedSession
+    keeper: Keeper
+    asked: Future[None] | None
 
 
 @dataclass
@@ -128,9 +143,10 @@ class Coordinator:
         strategy: Whom to call; None: nobody.
         pace: When minutes are due; full speed by default.
         upkeep: How to look after the data; None: not at all, and no derived bars unless asked for.
+        history: Where the sessions before the current one come from; None: there is no history.
 
     Attributes:
-        upkeep: As given.
+        upkeep: As given; so is `history`.
         begun: `perf_counter` seconds at which the run began, for the timings; may be set.
         data: The session store.
         replay: What has come of the run so far.
@@ -145,8 +161,11 @@ class Coordinator:
         strategy: Strategy | None = None,
         pace: Pace | None = None,
         upkeep: Upkeep | None = None,
+        *,
+        history: History | None = None,
     ) -> None:
         self.store = store
+        self.history = history
         self._interval = interval
         self._universe = universe
         self._sessions = sessions
@@ -157,7 +176,11 @@ class Coordinator:
         self._errands = Errands()
         self._running: Running | None = None
         symbols = universe.symbols_in(sessions[0])
-        self.data = SessionData(symbols, sessions[0], interval, self.upkeep.derived)
+        kept = history.kept if history else Trailing()
+        self.data = SessionData(
+            symbols, sessions[0], interval, self.upkeep.derived, kept.sessions, kept.intervals
+        )
+        self.data.history_source = history
         self.data.subscriptions.later = universe.symbols
         self.replay = Replay(self._pace.factor)
 
@@ -209,35 +232,46 @@ class Coordinator:
             return None
         return running.at(now, self._pace.clock(now), self._pace.lag_seconds)
 
+    def changes_so_far(self) -> tuple[Session | None, tuple[StateChange, ...]]:
+        """Return the session that streams, if one does, and the changes of its state by now."""
+        running, now = self._running, self.data.now
+        if running is None or len(self.replay.sessions) == running.number:
+            return None, ()
+        return running.session, tuple(c for c in running.changes if c.time <= now)
+
     def _run_sessions(self, on_session: Callable[[ReplayedSession], None]) -> None:
-        timings = self.replay.timings
+        timings, sessions = self.replay.timings, self.replay.sessions
+        loader = Loader(self.store, self._interval, self._universe, self.history)
         ended = 0.0
-        with closing(one_ahead(self._loaded())) as ahead:
-            for loaded, keeper, asked in ahead:
-                self._wait_for(asked)
+        with ThreadPoolExecutor(1, "sc-ahead") as ahead:  # native code ends with the run
+            coming = ahead.submit(self._ready, loader, self._sessions[0])
+            for following in (*self._sessions[1:], None):
+                ready = coming.result()
+                self._wait_for(ready.asked)
+                self._begin(ready)
+                # Not before: where the oldest session was, the next one will be.
+                if following is not None:
+                    coming = ahead.submit(self._ready, loader, following)
                 started, waited = perf_counter(), self._pace.waited_seconds
                 timings["roll"] += started - ended if ended else 0.0
                 timings["startup"] = timings["startup"] or started - self.begun
-                self.replay.sessions.append(self._stream(loaded, keeper))
+                sessions.append(self._stream(ready))
                 ended = perf_counter()
                 timings["stream"] += ended - started - (self._pace.waited_seconds - waited)
-                on_session(self.replay.sessions[-1])
-                del loaded, keeper, asked
+                on_session(sessions[-1])
+                del ready
 
-    def _loaded(self) -> Generator[tuple[LoadedSession, Keeper, Future[None] | None]]:
-        """Yield each session's bars, who looks after them, and what that waits for.
+    def _ready(self, loader: Loader, session: Session) -> _Ready:
+        """Return a session's bars, who looks after them, and what that waits for.
 
-        Runs in a thread of its own. The sources are asked in one more, which nobody waits for
+        Called in a thread of its own. The sources are asked in one more, which nobody waits for
         when the run is over.
         """
         wanted = sorted({*self.upkeep.derived, *wanted_intervals(self._strategy, self._interval)})
-        for session in self._sessions:
-            symbols = self._universe.symbols_in(session)
-            loaded = load_session(self.store, self._interval, symbols, session, wanted)
-            expected = self._universe.expected_in(session)
-            keeper = Keeper(self.upkeep, session, loaded.block, expected)
-            asked = self._errands.start(keeper.look_ahead) if keeper.has_questions else None
-            yield loaded, keeper, asked
+        loaded = loader.load(session, wanted)
+        keeper = Keeper(self.upkeep, session, loaded.block, self._universe.expected_in(session))
+        asked = self._errands.start(keeper.look_ahead) if keeper.has_questions else None
+        return _Ready(loaded, keeper, asked)
 
     def _wait_for(self, asked: Future[None] | None) -> None:
         try:
@@ -246,15 +280,29 @@ class Coordinator:
         except CancelledError:
             raise KeyboardInterrupt("the replay was stopped") from None
 
-    def _stream(self, loaded: LoadedSession, keeper: Keeper) -> ReplayedSession:
-        session, data = loaded.session, self.data
-        data.start_session(session, loaded.series)
-        keeper.begin(data, lambda work: self._wait_for(self._errands.start(work)))
-        number, before = len(self.replay.sessions) + 1, self.replay.bars
-        self._running = Running(
-            session, number, loaded.block, keeper.expected, before, self.upkeep.grace_micros
+    def _begin(self, ready: _Ready) -> None:
+        """Roll to a session, or begin with it."""
+        loaded, data = ready.loaded, self.data
+        if loaded.follows:
+            data.roll_session(loaded.session, loaded.series)
+        else:
+            data.start_session(loaded.session, loaded.series)
+        ready.keeper.begin(data, lambda work: self._wait_for(self._errands.start(work)))
+
+    def _stream(self, ready: _Ready) -> ReplayedSession:
+        loaded, keeper, timeout = ready.loaded, ready.keeper, self.upkeep.timeout_micros
+        stream = SessionStream(
+            self.data, self._strategy, self._first_bar, self._pace, keeper, timeout
         )
-        stream = SessionStream(data, self._strategy, self._first_bar, self._pace, keeper)
+        self._running = Running(
+            loaded.session,
+            len(self.replay.sessions) + 1,
+            loaded.block,
+            keeper.expected,
+            self.replay.bars,
+            self.upkeep.grace_micros,
+            stream.changes,
+        )
         digest = stream.run()
         quality = keeper.quality()
         self.replay.timings["upkeep"] += keeper.seconds
@@ -270,6 +318,8 @@ class Coordinator:
             filled=keeper.filled(),
             disagreements=keeper.disagreements,
             synthesized=keeper.synthesized,
+            changes=stream.changes,
+            shortfall=loaded.shortfall,
         )
 
     def _first_bar(self) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import TYPE_CHECKING
 
 from stream_coord.calendars import Session
+from stream_coord.history import History, Shortfall, shortfall_of, stored_symbols
 from stream_coord.interval import Interval
+from stream_coord.planning import Universe
 from stream_coord.session.block import Block
 from stream_coord.session.series import Series
 from stream_coord.stores.base import BarStore
@@ -22,20 +25,88 @@ class LoadedSession:
 
     Attributes:
         session: The session.
-        series: Its bars, those of the derived intervals too.
+        series: Its bars, those of the derived intervals too, after those of history.
         out_of_session: Stored bars within its span that have no slot on its grid.
         data_version: Hash of the data versions of all symbol-days it was read from, 32 hex digits.
+        follows: Whether the series follows the one that was loaded before.
+        shortfall: What its history lacks; None: nothing, or there is to be none.
     """
 
     session: Session
     series: Series
     out_of_session: int
     data_version: str
+    follows: bool = False
+    shortfall: Shortfall | None = None
 
     @property
     def block(self) -> Block:
         """Its base bars."""
         return self.series.base
+
+
+class Loader:
+    """Loads the sessions of a run one after the other, each behind the one before.
+
+    A session may be loaded while the one before it is in use, and not earlier.
+
+    Args:
+        store: Where the bars are.
+        interval: The base interval.
+        universe: The symbols.
+        history: Where history comes from; None: there is to be none.
+    """
+
+    def __init__(
+        self, store: BarStore, interval: Interval, universe: Universe, history: History | None
+    ) -> None:
+        self._store = store
+        self._interval = interval
+        self._universe = universe
+        self._history = history
+        self._before: Series | None = None
+        self._stored: dict[date, frozenset[str]] = {}
+
+    def load(self, session: Session, derived: Iterable[Interval] = ()) -> LoadedSession:
+        """Read and verify a session's bars and, where it does not follow the last one, its history.
+
+        Args:
+            session: The session.
+            derived: The intervals to derive; those of the session before stay.
+
+        Raises:
+            SessionStoreError: bars of a derived interval cannot be built of base bars.
+            StoreCorruptError: stored bytes are not what was written.
+        """
+        symbols, before = self._universe.symbols_in(session), self._before
+        if self._history is not None:
+            series = self._history.ready(symbols, session, derived, before)
+        elif before is not None:
+            series = before.following(session, symbols)
+        else:
+            series = Series.empty(symbols, [session], self._interval, derived)
+        loaded = fill_session(self._store, series)
+        self._before = series
+        follows = before is not None and (
+            self._history is None or self._history.holds_history(before, session)
+        )
+        return replace(loaded, follows=follows, shortfall=self._shortfall(loaded, follows))
+
+    def _shortfall(self, loaded: LoadedSession, follows: bool) -> Shortfall | None:
+        """Return what history lacks, as it is stored: what upkeep fills in memory is left out."""
+        history, series = self._history, loaded.series
+        if history is None or not history.auto_load:
+            return None
+        block = max((series.base, *series.derived.values()), key=lambda one: len(one.sessions))
+        days = [session.date for session in block.sessions]
+        if follows:
+            self._stored = {day: self._stored[day] for day in days[:-1]}
+        else:
+            self._stored = dict(zip(days, stored_symbols(block), strict=True))
+            del self._stored[days[-1]]
+        shortfall = shortfall_of(loaded.session, block.symbols, self._stored)
+        self._stored[days[-1]] = stored_symbols(series.base, of_today=True)[0]
+        return shortfall
 
 
 def load_session(
@@ -58,10 +129,24 @@ def load_session(
         SessionStoreError: bars of a derived interval cannot be built of base bars.
         StoreCorruptError: stored bytes are not what was written.
     """
-    read = store.read_versioned(interval, symbols, session.start, session.end)
-    block = Block.empty(symbols, [session], interval)
-    outside = block.fill(read.bars)
-    return LoadedSession(session, Series(block, derived), outside, data_version(read.versions))
+    series = Series(Block.empty(symbols, [session], interval))
+    loaded = fill_session(store, series)
+    for derive in derived:
+        series.activate(derive)
+    return loaded
+
+
+def fill_session(store: BarStore, series: Series) -> LoadedSession:
+    """Read and verify the bars of the newest session of a series, which has none of them yet.
+
+    Raises:
+        StoreCorruptError: stored bytes are not what was written.
+    """
+    base = series.base
+    session = base.sessions[-1]
+    read = store.read_versioned(base.interval, base.symbols, session.start, session.end)
+    outside = series.fill(read.bars)
+    return LoadedSession(session, series, outside, data_version(read.versions))
 
 
 def data_version(versions: pl.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import numpy as np
 from stream_coord.bars import FILLED, SYNTHETIC
 from stream_coord.calendars import Session
 from stream_coord.session.block import Block, Bools, Ints
-from stream_coord.session.boundaries import SessionState, planned_changes
+from stream_coord.session.boundaries import SessionState, StateChange
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Running:
         expected: Which symbols are held to account; bool, shape (S,).
         bars_before: Base bars of the sessions before it.
         grace_micros: How long after its end a bar may be absent without being missing.
+        changes: The changes of its state, in order of time.
     """
 
     session: Session
@@ -61,6 +63,7 @@ class Running:
     expected: Bools
     bars_before: int
     grace_micros: int = 0
+    changes: Sequence[StateChange] = ()
 
     def at(self, now: int, clock: int, lag_seconds: float) -> Moment:
         """Return what may be known at `now`.
@@ -71,6 +74,11 @@ class Running:
             lag_seconds: How late the newest minute came.
         """
         return self.block.writes.consistent(lambda: self._at(now, clock, lag_seconds))
+
+    def state_at(self, now: int) -> SessionState:
+        """Return the state of the session at a time."""
+        passed = [change.entered for change in self.changes if change.time <= now]
+        return passed[-1] if passed else SessionState.NOT_STARTED
 
     def _at(self, now: int, clock: int, lag_seconds: float) -> Moment:
         block = self.block
@@ -87,7 +95,7 @@ class Running:
             session=self.session,
             number=self.number,
             clock=clock,
-            state=_state_at(self.session, now),
+            state=self.state_at(now),
             resting=any(
                 before.close < clock < after.open
                 for before, after in pairwise(self.session.segments)
@@ -98,8 +106,3 @@ class Running:
             due=int(np.count_nonzero(regular)),
             present=np.count_nonzero(real, axis=1)[rows],
         )
-
-
-def _state_at(session: Session, now: int) -> SessionState:
-    changes = [change for change in planned_changes(session) if change.time <= now]
-    return changes[-1].entered if changes else SessionState.NOT_STARTED

@@ -10,13 +10,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
 from stream_coord.calendars import Calendar, Session, open_calendar
+from stream_coord.compute.splits import Splits
 from stream_coord.config import Config
+from stream_coord.config.masking import shown_form
+from stream_coord.errors import LedgerMissingError
 from stream_coord.interval import SECOND, Interval
 from stream_coord.planning import Universe, choose_sessions, choose_universe, next_to_replay
 from stream_coord.stores import open_store
@@ -24,6 +27,7 @@ from stream_coord.stores.base import BarStore
 
 if TYPE_CHECKING:
     from stream_coord.coordinator import Coordinator
+    from stream_coord.history import History
     from stream_coord.pace import Pace
     from stream_coord.stores.ledger import Ledger
     from stream_coord.strategy import Strategy
@@ -55,16 +59,21 @@ class Plan:
         return self.config.base_interval
 
     def coordinator(
-        self, strategy: Strategy | None = None, pace: Pace | None = None
+        self,
+        strategy: Strategy | None = None,
+        pace: Pace | None = None,
+        splits: Splits | None = None,
     ) -> Coordinator:
         """Return who replays this.
 
         Args:
             strategy: Whom to call; None: nobody.
             pace: When minutes are due; None: at once.
+            splits: The splits that are known; None: those of the configured ledger.
 
         Raises:
             ConfigError: a source cannot be what the settings say.
+            LedgerError: there is a ledger, and it cannot be read.
         """
         from stream_coord.coordinator import Coordinator
 
@@ -76,11 +85,17 @@ class Plan:
             strategy,
             pace,
             upkeep_of(self.config),
+            history=history_of(self.config, self.calendar, self.store, splits),
         )
 
 
 def plan_replay(
-    config: Config, first: date | None = None, last: date | None = None, *, next_one: bool = False
+    config: Config,
+    first: date | None = None,
+    last: date | None = None,
+    *,
+    next_one: bool = False,
+    ledger: Ledger | None = None,
 ) -> Plan:
     """Open calendar and store, and choose sessions and symbols.
 
@@ -89,6 +104,8 @@ def plan_replay(
         first: The first session; None: the oldest stored.
         last: The last session; None: the newest stored.
         next_one: Take the session after the current one instead.
+        ledger: Knows the current session, if any was rolled; None: the configured one, if there
+            is one.
 
     Raises:
         UsageError: the range is empty; as `CalendarError` where it has no session.
@@ -97,10 +114,20 @@ def plan_replay(
     """
     calendar, store, interval = calendar_of(config), store_of(config), config.base_interval
     if next_one:
-        first = last = next_to_replay(calendar, store, interval).date
+        cursor = _cursor(config, ledger)
+        first = last = next_to_replay(calendar, store, interval, cursor).date
     sessions = choose_sessions(calendar, store, interval, first, last)
     universe = choose_universe(store, interval, sessions, config.symbols)
     return Plan(calendar, store, config, sessions, universe)
+
+
+def _cursor(config: Config, ledger: Ledger | None) -> str | None:
+    """Return the date of the current session as the ledger has it."""
+    if ledger is not None:
+        cursor = ledger.cursor(cursor_key(config))
+        return None if cursor is None else cursor.session
+    with existing_ledger(config) as found:
+        return _cursor(config, found) if found else None
 
 
 def calendar_of(config: Config) -> Calendar:
@@ -127,6 +154,77 @@ def store_of(config: Config, *, create: bool = False) -> BarStore:
     return open_store(config.settings.store.url, config.root, create=create)
 
 
+def cursor_key(config: Config) -> str:
+    """Return the name under which the ledger keeps the current session of these settings.
+
+    Calendar, base interval and store make it, as the settings write them; where the ledger is on a
+    server, which others may use too, also the settings' folder.
+    """
+    chosen = config.settings
+    own = "" if chosen.ledger.url.startswith("sqlite:") else f" in {config.root.resolve()}"
+    store = shown_form(chosen.store.url)
+    return f"{chosen.calendar.name} {config.base_interval} {store}{own}"
+
+
+def history_of(
+    config: Config, calendar: Calendar, store: BarStore, splits: Splits | None = None
+) -> History | None:
+    """Return where a session's history comes from; None where the settings want none.
+
+    Args:
+        config: The settings.
+        calendar: Says which sessions are before a session.
+        store: Where the bars are.
+        splits: The splits that are known; None: those of the configured ledger, if there is one.
+            They are left aside where the settings say so.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    from stream_coord.history import History
+
+    chosen = config.settings.history
+    if not (chosen.enabled and chosen.trailing_days):
+        return None
+    if chosen.adjust == "none":
+        splits = Splits()
+    elif splits is None:
+        splits = known_splits(config)
+    return History(
+        store,
+        calendar,
+        config.base_interval,
+        chosen.trailing_days,
+        tuple(sorted({Interval.parse(text) for text in chosen.intervals})),
+        splits,
+        chosen.auto_load,
+    )
+
+
+def known_splits(config: Config) -> Splits:
+    """Return the splits that the configured ledger knows; none where there is no ledger.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    with existing_ledger(config) as ledger:
+        return Splits(ledger.splits() if ledger else ())
+
+
+@contextmanager
+def existing_ledger(config: Config) -> Iterator[Ledger | None]:
+    """Open the configured ledger if there is one, and close it.
+
+    Raises:
+        LedgerError: it cannot be opened.
+    """
+    with ExitStack() as stack:
+        ledger = None
+        with suppress(LedgerMissingError):
+            ledger = stack.enter_context(ledger_of(config))
+        yield ledger
+
+
 def upkeep_of(config: Config) -> Upkeep:
     """Return how the settings want a replay to look after its data; no source is opened yet.
 
@@ -136,8 +234,9 @@ def upkeep_of(config: Config) -> Upkeep:
     from stream_coord.upkeep import Upkeep
 
     chosen = config.settings.upkeep
+    timeout_micros = config.settings.session.timeout_seconds * SECOND
     if not chosen.enabled:
-        return Upkeep()
+        return Upkeep(timeout_micros=timeout_micros)
     derived = chosen.derived_intervals if chosen.auto_compute_derived else ()
     return Upkeep(
         enquirer=enquirer_of(config) if config.settings.sources else None,
@@ -146,6 +245,7 @@ def upkeep_of(config: Config) -> Upkeep:
         attempts=attempts_of(config),
         grace_micros=chosen.grace_seconds * SECOND,
         synthesize=chosen.synthesize == "flat",
+        timeout_micros=timeout_micros,
     )
 
 

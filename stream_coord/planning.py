@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 
 from stream_coord.calendars import Calendar, Session
-from stream_coord.clock import from_micros
+from stream_coord.clock import from_micros, parse_date
 from stream_coord.errors import CalendarError, NoBarsError, UsageError, near_miss
 from stream_coord.interval import Interval
 from stream_coord.session.block import Bools
@@ -81,13 +81,38 @@ def choose_sessions(
     return sessions
 
 
-def next_to_replay(calendar: Calendar, store: BarStore, interval: Interval) -> Session:
-    """Return the session after the current one; the current one is the oldest stored.
+def current_session(
+    calendar: Calendar, store: BarStore, interval: Interval, cursor: str | None
+) -> Session:
+    """Return the current session: where the cursor is, at first the oldest stored one.
+
+    Args:
+        calendar: The calendar.
+        store: Where the bars are; not asked where there is a cursor.
+        interval: Their interval.
+        cursor: The date of the cursor's session, ``YYYY-MM-DD``; None: it was never moved.
 
     Raises:
-        NoBarsError: the store is empty.
+        CalendarError: the calendar has no session where the cursor is.
+        NoBarsError: there is no cursor, and the store is empty.
     """
-    return calendar.next_session(_stored(calendar, store, interval)[0].date)
+    if cursor is None:
+        return _stored(calendar, store, interval)[0]
+    try:
+        return calendar.session(parse_date(cursor))
+    except CalendarError as error:
+        raise CalendarError(
+            f"the current session is {cursor}, as `sc roll` left it, but {error.message}",
+            "Take back what has changed in [calendar] since then, or add the session with "
+            f"calendar.overrides. {error.hint}",
+        ) from error
+
+
+def next_to_replay(
+    calendar: Calendar, store: BarStore, interval: Interval, cursor: str | None = None
+) -> Session:
+    """Return the session after the current one; arguments and errors as `current_session`."""
+    return calendar.next_session(current_session(calendar, store, interval, cursor).date)
 
 
 def _stored(calendar: Calendar, store: BarStore, interval: Interval) -> tuple[Session, ...]:

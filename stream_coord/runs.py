@@ -18,9 +18,10 @@ from stream_coord.errors import LedgerError, StreamCoordError
 from stream_coord.interval import Interval
 from stream_coord.loading import LoadedSession, load_session
 from stream_coord.planning import Universe
+from stream_coord.session.boundaries import SessionState, StateChange
 from stream_coord.session.quality import SessionQuality, measure_session
 from stream_coord.stores.base import BarStore
-from stream_coord.stores.ledger import GapChange, Ledger, Outcome, SessionRecord
+from stream_coord.stores.ledger import GapChange, Ledger, Outcome, SessionRecord, StateRecord
 from stream_coord.stores.ledger.runs import RunSetup
 
 
@@ -94,9 +95,32 @@ def record_replay(
             if isinstance(error, KeyboardInterrupt):
                 finish("interrupted", stopped_at(coordinator))
             else:
-                finish("failed", config.mask(in_a_line(error)))
+                cause = config.mask(in_a_line(error))
+                note_error(coordinator, ledger, number, cause)
+                finish("failed", cause)
         raise
     return RecordedRun(number, coordinator.replay)
+
+
+def note_error(coordinator: Coordinator, ledger: Ledger, number: int, cause: str) -> None:
+    """Let the ledger know the states of a session that failed, the last of which is ERROR."""
+    session, changes = coordinator.changes_so_far()
+    if session is None:
+        return
+    left = changes[-1].entered if changes else SessionState.NOT_STARTED
+    failed = StateChange(coordinator.data.now, left, SessionState.ERROR, cause)
+    ledger.record_states(number, [state_record(session, each) for each in (*changes, failed)])
+
+
+def state_record(session: Session, change: StateChange) -> StateRecord:
+    """Return what the ledger keeps of a change of a session's state."""
+    return StateRecord(
+        session.date.isoformat(),
+        change.time,
+        change.left.name,
+        change.entered.name,
+        change.cause,
+    )
 
 
 def stopped_at(coordinator: Coordinator) -> str:
@@ -142,6 +166,7 @@ def session_record(replayed: ReplayedSession) -> SessionRecord:
         updates=replayed.updates,
         quality=tuple(replayed.quality.rows()),
         gaps=tuple(replayed.quality.gaps()),
+        states=[state_record(session, change) for change in replayed.changes],
     )
 
 

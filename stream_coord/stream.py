@@ -25,10 +25,10 @@ from stream_coord.compute.digest import (
     update_records,
 )
 from stream_coord.delivery import Callbacks, Ending, bar_objects, ended
-from stream_coord.interval import Interval
+from stream_coord.interval import MINUTE, Interval
 from stream_coord.pace import Pace
 from stream_coord.session.block import Block, Bools
-from stream_coord.session.boundaries import planned_changes
+from stream_coord.session.boundaries import state_changes
 from stream_coord.session.data import SessionData
 from stream_coord.strategy import Strategy
 from stream_coord.upkeep.keeper import Keeper
@@ -49,8 +49,10 @@ class SessionStream:
         on_first_bar: Called once, when the first minute that has bars is visible.
         pace: When minutes are due; None: at once.
         keeper: Who looks after missing minutes; None: nobody.
+        timeout_micros: How long no bar of any symbol may come before the session is timed out.
 
     Attributes:
+        changes: The changes of the session's state, in order of time.
         bars: Base bars delivered so far.
         derived_bars: Derived bars delivered so far.
         updates: Update events of upkeep delivered so far, whoever listens: those in the digest.
@@ -63,8 +65,12 @@ class SessionStream:
         on_first_bar: Callable[[], None],
         pace: Pace | None = None,
         keeper: Keeper | None = None,
+        timeout_micros: int = 5 * MINUTE,
     ) -> None:
         block = data._pristine.base
+        # Of the bars that are streamed: what upkeep fills does not end a silence.
+        heard = block.ends[block.today :][block.present[:, block.today :].any(axis=0)]
+        self.changes = state_changes(data.session, heard, timeout_micros)
         self._data = data
         self._pace = pace or Pace()
         self._keeper = keeper
@@ -93,7 +99,7 @@ class SessionStream:
         calls.one("on_session_start", data)
         slot = self._block.today
         self._pace.begin(data.session.start)
-        for change in planned_changes(data.session):
+        for change in self.changes:
             slot = self._advance(slot, change.time)
             self._pace.wait_until(change.time)
             data.show(slot, change.time)

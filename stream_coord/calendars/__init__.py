@@ -34,7 +34,7 @@ from stream_coord.calendars.schedule import (
     number_day,
 )
 from stream_coord.errors import CalendarError, near_miss
-from stream_coord.interval import Interval
+from stream_coord.interval import DAY, Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -218,6 +218,18 @@ class Calendar:
         """
         row = int(np.searchsorted(self._starts, micros, side="right")) - 1
         return self._session(row) if row >= 0 and micros < self._ends[row] else None
+
+    def session_from(self, micros: int) -> Session:
+        """Return the session that is under way at a moment, or else the next one.
+
+        Raises:
+            CalendarError: there is none.
+        """
+        row = int(np.searchsorted(self._ends, micros, side="right"))
+        if row == len(self._days):
+            moment = number_day(micros // DAY)
+            raise CalendarError(f"{self.name} has no session after {moment}", _reach())
+        return self._session(row)
 
     def sessions_between(self, start: int, end: int) -> tuple[Session, ...]:
         """Return the sessions whose streamed span overlaps [start, end), UTC microseconds."""

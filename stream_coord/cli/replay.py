@@ -65,15 +65,18 @@ def replay(
 ) -> None:
     """Replay sessions, and say how good their data was.
 
-    Without a date: the session after the current one. The current session is the oldest stored
-    one. With only --from or --to: up to the newest, or from the oldest stored session. At
-    --speed 60 a session of 6.5 hours takes 6.5 minutes: breaks are waited for, nights are not.
+    Without a date: the session after the current one, which is the oldest stored one until
+    `sc roll` moves on. With only --from or --to: up to the newest, or from the oldest stored
+    session. At --speed 60 a session of 6.5 hours takes 6.5 minutes: breaks are waited for, nights
+    are not.
 
     Example: sc replay --from 2018-11-02 --to 2018-11-23 --speed 60 --live
     """
+    from stream_coord.compute.splits import Splits
     from stream_coord.pace import Pace, parse_speed
     from stream_coord.render.console import error_console, has_live_view
     from stream_coord.render.replay import replay_json, replay_text
+    from stream_coord.render.sessions import history_notes
     from stream_coord.runs import record_replay
 
     if session is not None and (first is not None or last is not None):
@@ -89,20 +92,22 @@ def replay(
         with shell.out.strangers():
             acting = shell.strategy()
         plan = shell.plan(*dates, next_one=dates == (None, None))
-        coordinator = plan.coordinator(acting, pace)
-        coordinator.begun = context.obj
         if live is None:
             live = pace.factor is not None and not quiet and has_live_view(error_console())
-        with (
-            _told_how_far(shell, coordinator),
-            shell.ledger(create=True) as ledger,
-            shell.out.strangers(),  # first, so that a display sees where prints go
-            _display(shell, plan, coordinator, live) as moved,
-        ):
-            run = record_replay(
-                coordinator, ledger, shell.clock, shell.config, plan.calendar, moved
-            )
+        with shell.ledger(create=True) as ledger:
+            coordinator = plan.coordinator(acting, pace, Splits(ledger.splits()))
+            coordinator.begun = context.obj
+            with (
+                _told_how_far(shell, coordinator),
+                shell.out.strangers(),  # first, so that a display sees where prints go
+                _display(shell, plan, coordinator, live) as moved,
+            ):
+                run = record_replay(
+                    coordinator, ledger, shell.clock, shell.config, plan.calendar, moved
+                )
             calls = ledger.source_calls(run.number)
+        for note in history_notes(run.replay):
+            shell.out.note(note)
         shell.out.answer(
             lambda: replay_text(run, plan.calendar, calls), lambda: replay_json(run, calls)
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-NOT_BUILT = ("history", "prefetch", "session")
+NOT_BUILT = ("prefetch",)
 """Sections, or dotted keys, that are read and checked but have no effect in this version."""
 
 
@@ -122,9 +122,18 @@ class HistorySettings(Struct, frozen=True, kw_only=True):
     ] = 5
     intervals: Annotated[
         list[str],
-        Meta(description="Intervals to keep; base_interval and whole multiples of it."),
+        Meta(
+            description="Intervals to keep. base_interval brings that of all derived intervals; "
+            "without it only today's base bars are held."
+        ),
     ] = field(default_factory=lambda: ["1m", "5m"])
-    auto_load: Annotated[bool, Meta(description="Load history when a session starts.")] = True
+    auto_load: Annotated[
+        bool,
+        Meta(
+            description="Load history when a replay starts; if not, it grows as sessions roll, or "
+            "a strategy loads it."
+        ),
+    ] = True
     adjust: Annotated[
         Literal["split", "none"],
         Meta(
@@ -155,13 +164,20 @@ class PrefetchSettings(Struct, frozen=True, kw_only=True):
 class SessionSettings(Struct, frozen=True, kw_only=True):
     """The session's states and boundaries."""
 
-    auto_roll: Annotated[bool, Meta(description="Roll to the next session by itself.")] = True
+    auto_roll: Annotated[
+        bool,
+        Meta(
+            description="Roll a session that a feed fills to the next one by itself; a replay "
+            "always goes on."
+        ),
+    ] = True
     timeout_seconds: Annotated[
         Seconds,
         Meta(description="No bar of any symbol for so long makes an active session time out."),
     ] = 300
     boundary_check_interval_seconds: Annotated[
-        Seconds, Meta(description="Seconds between two looks at the session's boundaries.")
+        Seconds,
+        Meta(description="Seconds at most between two looks at a session that a feed fills."),
     ] = 60
     post_market_roll_delay_minutes: Annotated[
         int,

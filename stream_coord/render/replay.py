@@ -19,6 +19,7 @@ from stream_coord.render.quality import (
     quality_table,
     state_words,
 )
+from stream_coord.render.sessions import history_json, silence_lines, states_json
 from stream_coord.render.text import percent, plural, printable, seconds
 from stream_coord.runs import RecordedRun
 from stream_coord.stores.ledger import SourceCall
@@ -53,6 +54,8 @@ def replay_json(run: RecordedRun, calls: Sequence[SourceCall] = ()) -> dict[str,
         "disagreements": sum(len(session.disagreements) for session in replay.sessions),
         "synthesized": sum(session.synthesized for session in replay.sessions),
         "failures": _failures(calls),
+        "history": history_json(replay),
+        "states": states_json(replay),
         "speed": FULL_SPEED if replay.speed is None else replay.speed,
         "lag": replay.lag_seconds,
         "timings": replay.timings,
@@ -94,6 +97,8 @@ def replay_text(
         Text(),
         *_upkeep_lines(run, calls),
     ]
+    if silences := silence_lines(replay, calendar.zone):
+        parts += [*map(Text, silences), Text()]
     if replay.result is not None:
         parts += [Text(printable(f"Result {replay.result}")), Text()]
     parts.append(Text(f"Digest {replay.digest} (run {run.number})"))

@@ -37,9 +37,12 @@ class _Store(Protocol):
     def last_n(self, symbol: str, n: int, interval: Interval | str | None = None) -> Bars: ...
     def since(self, symbol: str, start: int, interval: Interval | str | None = None) -> Bars: ...
     def count(self, symbol: str, interval: Interval | str | None = None) -> int: ...
+    def all_bars(self, symbol: str, interval: Interval | str | None = None) -> Bars: ...
     def in_progress(self, symbol: str, interval: Interval | str) -> Bar | None: ...
     def metrics(self, symbol: str) -> SymbolMetrics: ...
     def start_session(self, session: Session) -> None: ...
+    def roll_session(self, session: Session) -> None: ...
+    def load_historical_bars(self) -> None: ...
     def add_bar(
         self, symbol: str, start: int, values: tuple[float, ...], flags: int = 0
     ) -> Arrival: ...
@@ -147,8 +150,14 @@ class AsyncSession:
         return list(bars if end is None else islice(bars, int(np.searchsorted(bars.start, end))))
 
     async def get_bar_count(self, symbol: str, interval: Interval | str | None = None) -> int:
-        """Return how many bars of the symbol are visible."""
+        """Return how many bars of the symbol are visible, those of history too."""
         return self._store.count(symbol, interval)
+
+    async def get_all_bars_including_historical(
+        self, symbol: str, interval: Interval | str | None = None
+    ) -> Bars:
+        """Return all visible bars, those of history first; views, oldest first."""
+        return self._store.all_bars(symbol, interval)
 
     async def get_session_metrics(self, symbol: str) -> SessionMetrics:
         """Return the current session's numbers of one symbol up to now, `bar_quality` included."""
@@ -159,9 +168,30 @@ class AsyncSession:
     async def start_new_session(self, session: Session) -> None:
         """Begin a session of the same symbols whose bars will all come through `add_bar`.
 
-        For a feed; a replay begins its sessions itself.
+        It begins without history; `roll_session` goes on from the current one. For a feed: a
+        replay begins its sessions itself.
         """
         self._store.start_session(session)
+
+    async def roll_session(self, session: Session) -> None:
+        """Let the current session become the newest one of history, and begin `session`.
+
+        The oldest session of history leaves. For a feed; a replay rolls by itself.
+
+        Raises:
+            SessionStoreError: the session is not after the current one.
+        """
+        self._store.roll_session(session)
+
+    async def load_historical_bars(self) -> None:
+        """Take all history anew from where it is kept; today stays as it is.
+
+        It reads the store, and lets no other task run meanwhile.
+
+        Raises:
+            SessionStoreError: there is nowhere to load it from.
+        """
+        self._store.load_historical_bars()
 
     async def add_bar(
         self, symbol: str, start: int, values: tuple[float, ...], flags: int = 0

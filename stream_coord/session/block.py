@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from stream_coord.calendars import Session
 from stream_coord.clock import format_moment
 from stream_coord.errors import IntervalError, SessionStoreError, near_miss
 from stream_coord.interval import Interval
+from stream_coord.session.sliding import Planes, Sliding
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,6 +65,57 @@ class Writes:
                 return answer
 
 
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The slots of an interval over some sessions, oldest first.
+
+    Attributes:
+        interval: The interval.
+        sessions: The sessions; at least one.
+        starts: Start of each slot, UTC microseconds, int64, shape (C,), ascending.
+        ends: End of each slot, likewise.
+        regular: Whether a slot is of the regular hours; bool, shape (C,).
+        firsts: The first slot of each session.
+        n_expected: Base slots of each bucket, int64, shape (C,); None of base slots.
+    """
+
+    interval: Interval
+    sessions: tuple[Session, ...]
+    starts: Ints
+    ends: Ints
+    regular: Bools
+    firsts: tuple[int, ...]
+    n_expected: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def longest(self) -> int:
+        """The most slots that one of the sessions has."""
+        return max(stop - first for first, stop in pairwise((*self.firsts, len(self))))
+
+    @classmethod
+    def of_base(cls, sessions: Sequence[Session], interval: Interval) -> Slots:
+        """Return the base slots of some sessions.
+
+        Raises:
+            IntervalError: a session's segments are no whole number of bars.
+        """
+        for session in sessions:
+            _check_fit(session, interval)
+        grids = [session.grid(interval) for session in sessions]
+        starts = np.concatenate(grids)
+        return cls(
+            interval,
+            tuple(sessions),
+            starts,
+            starts + interval.micros,
+            np.concatenate([session.regular_mask(interval) for session in sessions]),
+            tuple(accumulate(map(len, grids[:-1]), initial=0)),
+        )
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Block:
     """The bars of `symbols` on the grid of some sessions, the newest session last.
@@ -82,6 +135,7 @@ class Block:
         n: Real base bars that each derived bar is built of, int32, shape (S, C); None in a block
             of base bars.
         n_expected: Base slots of each bucket, int64, shape (C,); None in a block of base bars.
+        slots: What the slots are.
         writes: Counts the writes while others read.
     """
 
@@ -96,9 +150,12 @@ class Block:
     present: Bools
     flags: NDArray[np.uint8]
     today: int
-    n: NDArray[np.int32] | None = None
-    n_expected: Ints | None = None
-    writes: Writes = field(default_factory=Writes, repr=False, compare=False)
+    n: NDArray[np.int32] | None
+    n_expected: Ints | None
+    slots: Slots
+    writes: Writes = field(repr=False, compare=False)
+    _memory: Sliding | None = field(default=None, compare=False)
+    _offset: int = field(default=0, compare=False)
 
     def __repr__(self) -> str:
         # Not the bars: the block holds what is still to come.
@@ -108,29 +165,70 @@ class Block:
     def empty(
         cls, symbols: Sequence[str], sessions: Sequence[Session], interval: Interval
     ) -> Block:
-        """Return a block without bars for `sessions`, oldest first; the last one is today.
+        """Return a block without base bars for `sessions`, oldest first; the last one is today.
 
         Raises:
             IntervalError: a session's segments are no whole number of bars.
         """
-        for session in sessions:
-            _check_fit(session, interval)
-        grids = [session.grid(interval) for session in sessions]
-        starts = np.concatenate(grids)
-        shape = (len(symbols), len(starts))
+        names = tuple(map(str, symbols))  # plain text, which every encoder knows
+        return cls.of(names, Slots.of_base(sessions, interval), Writes())
+
+    @classmethod
+    def of(
+        cls, symbols: tuple[str, ...], slots: Slots, writes: Writes, most_sessions: int = 0
+    ) -> Block:
+        """Return a block without bars.
+
+        Args:
+            symbols: Its rows, sorted by code point.
+            slots: Its slots.
+            writes: Counts the writes.
+            most_sessions: If given, there is room for windows of so many sessions that follow.
+        """
+        counted, rows = slots.n_expected is not None, len(symbols)
+        if most_sessions:
+            sessions = max(most_sessions, len(slots.sessions))
+            memory = Sliding.roomy(rows, sessions, slots.longest, counted=counted)
+        else:
+            memory = Sliding(rows, len(slots), 0, counted=counted)
+        block = cls._view(symbols, slots, writes, memory.window(0, len(slots)), memory)
+        block.planes.clear()
+        return block
+
+    @classmethod
+    def _view(
+        cls,
+        symbols: tuple[str, ...],
+        slots: Slots,
+        writes: Writes,
+        planes: Planes,
+        memory: Sliding | None = None,
+        offset: int = 0,
+    ) -> Block:
         return cls(
-            interval=interval,
-            label=str(interval),
-            symbols=tuple(map(str, symbols)),  # plain text, which every encoder knows
-            sessions=tuple(sessions),
-            starts=starts,
-            ends=starts + interval.micros,
-            regular=np.concatenate([session.regular_mask(interval) for session in sessions]),
-            values=np.full((len(FIELDS), *shape), np.nan),
-            present=np.zeros(shape, np.bool_),
-            flags=np.zeros(shape, np.uint8),
-            today=len(starts) - len(grids[-1]),
+            interval=slots.interval,
+            label=str(slots.interval),
+            symbols=symbols,
+            sessions=slots.sessions,
+            starts=slots.starts,
+            ends=slots.ends,
+            regular=slots.regular,
+            values=planes.values,
+            present=planes.present,
+            flags=planes.flags,
+            today=slots.firsts[-1],
+            n=planes.n,
+            n_expected=slots.n_expected,
+            slots=slots,
+            writes=writes,
+            _memory=memory,
+            _offset=offset,
         )
+
+    @property
+    def planes(self) -> Planes:
+        """The cells."""
+        return Planes(self.values, self.present, self.flags, self.n)
 
     def readonly(self) -> Block:
         """Return the same memory as a block that nobody can write through."""
@@ -144,18 +242,55 @@ class Block:
             flags=_readonly(self.flags),
             n=None if self.n is None else _readonly(self.n),
             n_expected=None if self.n_expected is None else _readonly(self.n_expected),
+            _memory=None,
         )
 
     def copy(self, writes: Writes) -> Block:
         """Return a block with bars of its own, whose writes are counted by `writes`."""
-        return replace(
-            self,
-            values=self.values.copy(),
-            present=self.present.copy(),
-            flags=self.flags.copy(),
-            n=None if self.n is None else self.n.copy(),
-            writes=writes,
-        )
+        return self._view(self.symbols, self.slots, writes, self.planes.copy())
+
+    def following(
+        self, symbols: tuple[str, ...], slots: Slots, writes: Writes, most_sessions: int
+    ) -> Block:
+        """Return the block of a later window, whose newest session has no bars yet.
+
+        Where there is room it is the same memory, seen from further on. Then nothing of this block
+        is changed by it, and what is still written here is seen there. Otherwise the bars are
+        copied: those of history now, those of today by `arrive`.
+
+        Args:
+            symbols: Its rows; those that this block has not have no history.
+            slots: Its slots: of the newest sessions of this block, or of none, and of one more.
+            writes: Counts the writes.
+            most_sessions: How many sessions a window has at most.
+        """
+        begin = self._first_of(slots)
+        offset, memory = self._offset + begin, self._memory
+        if (
+            memory is not None
+            and symbols == self.symbols
+            and begin + len(slots) <= memory.width
+            and memory.holds(offset, len(slots))
+        ):
+            planes = memory.window(offset, len(slots))
+            block = self._view(symbols, slots, writes, planes, memory, offset)
+        else:
+            block = self.of(symbols, slots, writes, most_sessions)
+            block._copy(self, begin, self.today)
+        block.planes.part(block.today, len(slots)).clear()
+        return block
+
+    def arrive(self, before: Block, *, anew: bool) -> None:
+        """Take over the bars of the block that this one follows, now that they are final.
+
+        Args:
+            before: That block.
+            anew: Whether history is not what it was when this block was made: all is taken over,
+                and not today's bars alone.
+        """
+        if self._memory is not before._memory:
+            first = before._first_of(self.slots)
+            self._copy(before, first if anew else max(first, before.today), len(before.starts))
 
     def fill(self, frame: pl.DataFrame) -> int:
         """Put a bar frame's bars into their slots.
@@ -170,16 +305,33 @@ class Block:
             return 0
         starts = frame["start"].to_numpy()
         slots = slots_of(self.starts, self.interval, starts)
-        cells = symbol_rows(frame, self.symbols) * len(self.starts) + slots
+        width = self._memory.width if self._memory else len(self.starts)
+        line = self._memory.line if self._memory else None
+        cells = self._offset + symbol_rows(frame, self.symbols) * width + slots
         inside = slots >= 0
         outside = len(slots) - int(np.count_nonzero(inside))
         if outside:
             cells = cells[inside]
-        self.present.reshape(-1)[cells] = True
-        for name, plane in zip(FIELDS, self.values, strict=True):
+        present = self.present.reshape(-1) if line is None else line.present
+        planes = self.values.reshape(len(FIELDS), -1) if line is None else line.values
+        present[cells] = True
+        for name, plane in zip(FIELDS, planes, strict=True):
             column = frame[name].to_numpy()
-            plane.reshape(-1)[cells] = column[inside] if outside else column
+            plane[cells] = column[inside] if outside else column
         return outside
+
+    def _first_of(self, slots: Slots) -> int:
+        """Return the slot here at which a later window begins."""
+        return int(np.searchsorted(self.starts, slots.starts[0]))
+
+    def _copy(self, other: Block, first: int, stop: int) -> None:
+        """Copy the slots first ... stop - 1 of a block that this one follows."""
+        if first >= stop:
+            return
+        at = other._first_of(self.slots)
+        row_of = {symbol: row for row, symbol in enumerate(self.symbols)}
+        rows = np.array([row_of[symbol] for symbol in other.symbols], np.int64)
+        self.planes.part(first - at, stop - at).take(other.planes.part(first, stop), rows)
 
 
 def symbol_rows(frame: pl.DataFrame, symbols: Sequence[str]) -> Ints:

@@ -1,12 +1,12 @@
-"""`SessionData`: the bars of the current session, and only those that a strategy may see now."""
+"""`SessionData`: history and the current session, and of it only what a strategy may see now."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +20,43 @@ from stream_coord.session.arrival import Arrival
 from stream_coord.session.block import Block, Floats, Ints, symbol_rows
 from stream_coord.session.latest import LatestBars
 from stream_coord.session.reading import SessionReads, parsed
-from stream_coord.session.series import Kept, Series, check_derivable
+from stream_coord.session.series import Kept, Series, Trailing, check_derivable
 from stream_coord.session.subscriptions import Subscriptions
 from stream_coord.session.writing import Current, check_values
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Arrival", "SessionData"]
+__all__ = ["Arrival", "HistorySource", "SessionData"]
+
+DEFAULT_TRAILING = 5
+"""As in the settings."""
+
+
+class HistorySource(Protocol):
+    """Where history comes from (see `stream_coord.history.History`)."""
+
+    def load(
+        self, symbols: Sequence[str], session: Session, derived: Iterable[Interval] = ()
+    ) -> Series:
+        """Return the bars of the sessions before `session`, and none of its own."""
+        ...
+
+    def following(
+        self, series: Series, session: Session, symbols: tuple[str, ...] | None = None
+    ) -> Series:
+        """Return what follows a series; splits in between are taken into account."""
+        ...
 
 
 class SessionData(SessionReads):
-    """The current session's bars of many symbols, visible up to `now`.
+    """The bars of many symbols in the current session and some before it, visible up to `now`.
 
     Reads hand out only bars whose end is at or before `now`. They are plain calls, safe from any
     thread while another one advances the clock or adds bars. Arrays are read-only views of the
     store, valid until the next step; copy what is to be kept.
+
+    History and the current session are one run of bars: the reads go on across the boundary.
 
     Reads without an `interval` are of the base bars; with one (``"5m"``, ``"1d"``) of bars that are
     derived of these. An interval that nobody configured is activated when it is first asked for:
@@ -48,9 +69,16 @@ class SessionData(SessionReads):
         session: The first session.
         interval: The base interval; one minute by default.
         derived: Intervals to derive from the start.
+        trailing: How many sessions before the current one stay when a session rolls.
+        kept: The intervals of which they stay; None: of the base bars, and so of all. Without the
+            base interval among them, only these derived intervals have history.
 
     Attributes:
         derived: The intervals to derive from the start, shorter ones first.
+        history_source: Where `load_historical_bars` takes history from; may be set.
+        newest_end: End of the newest bar of the current session that came in by `add_bar` or
+            `add_bars_batch`, of any symbol, visible or not; UTC microseconds, None before the
+            first.
         subscriptions: Who waits for bars to come; a replay publishes them there.
         aio: The store's calls for event loops; ``async for bar in aio.subscribe(...)``.
 
@@ -65,10 +93,15 @@ class SessionData(SessionReads):
         session: Session,
         interval: Interval | None = None,
         derived: Iterable[Interval] = (),
+        trailing: int = DEFAULT_TRAILING,
+        kept: Iterable[Interval] | None = None,
     ) -> None:
         super().__init__(interval or Interval(MINUTE))
         self.derived = tuple(sorted({*derived} - {self._interval}))
-        self._asked: set[Interval] = set()
+        self.history_source: HistorySource | None = None
+        self.newest_end: int | None = None
+        self._trailing = Trailing(trailing, None if kept is None else tuple(kept))
+        self._asked: set[Interval] = {*(self._trailing.intervals or ())} - {self._interval}
         self._stopped = False
         self.subscriptions = Subscriptions(lambda: self.symbols, self._interval, self.activate)
         self.aio = AsyncSession(self)
@@ -76,13 +109,17 @@ class SessionData(SessionReads):
         self._latest = LatestBars(self._newest, self._writing)
         self.latest = self._latest.__getitem__
         checked = tuple(map(str, parse_symbols(symbols)))
-        empty = Block.empty(checked, [session], self._interval)
-        self._begin(session, Series(empty), replayed=False)
+        self._begin(session, self._empty(checked, session), replayed=False)
 
     @property
     def session(self) -> Session:
         """The current session."""
         return self._current.session
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions whose bars are held, oldest first; the last one is the current one."""
+        return self._series.sessions
 
     @property
     def _pristine(self) -> Series:
@@ -116,21 +153,96 @@ class SessionData(SessionReads):
         if replayed:
             self.subscriptions.begin()
         if bars is None:
-            bars = Block.empty(self.symbols, [session], self._interval)
+            bars = self._empty(self.symbols, session)
         series = Series(bars) if isinstance(bars, Block) else bars
+        self._check(session, series)
+        self._begin(session, series, replayed=replayed)
+
+    def roll_session(self, session: Session, bars: Series | None = None) -> None:
+        """Go on to a session: the current one becomes the newest of history, the oldest leaves.
+
+        No bar is moved for it. What a strategy itself added to a replay is left behind. Views of
+        the bars until now, such as `Bars`, are worth nothing any more.
+
+        Args:
+            session: The session, after the current one.
+            bars: What follows the current series, made ready beforehand (`Series.following`),
+                with the session's bars as far as they are known: all, in a replay. None: all will
+                come through `add_bar`.
+
+        Raises:
+            SessionStoreError: the session is not after the current one, or the bars are of
+                another interval or another session.
+            IntervalError: the session is no whole number of bars.
+        """
+        current, replayed = self._current, bars is not None
+        if session.start < current.session.end:
+            raise SessionStoreError(
+                f"the session {session.date} is not after the current one, {current.session.date}",
+                "Begin it with start_session() to start over.",
+            )
+        if replayed:
+            self.subscriptions.begin()
+        if bars is None:
+            source = self.history_source
+            bars = (
+                current.pristine.following(session)
+                if source is None
+                else source.following(current.pristine, session)
+            )
+        self._check(session, bars)
+        self._begin(session, bars, replayed=replayed, before=current)
+
+    def load_historical_bars(self, source: HistorySource | None = None) -> None:
+        """Take history, all of it anew, from where it is kept; today stays as it is.
+
+        A replay whose settings say ``history.auto_load`` has done so when a session begins.
+
+        Args:
+            source: Where it is; None: `history_source`.
+
+        Raises:
+            SessionStoreError: there is no such source, the session rolled meanwhile, or, in a
+                replay, the history is not of the sessions that there is room for.
+            StoreCorruptError: stored bytes are not what was written.
+        """
+        source = source or self.history_source
+        if source is None:
+            raise SessionStoreError(
+                "there is nowhere to load history from",
+                "Give a stream_coord.history.History; a replay has one unless the settings say "
+                "history.enabled = false.",
+            )
+        current = self._current
+        loaded = source.load(self.symbols, current.session, (*self.derived, *self._asked))
+        with self._writing:
+            if self._current is not current:
+                raise SessionStoreError("the session has changed while its history was loaded")
+            current.take_history(loaded)
+            self._visible = current.visible
+            self._latest.expire()
+
+    def _empty(self, symbols: Sequence[str], session: Session) -> Series:
+        return Series.empty(symbols, [session], self._interval, self.derived, self._trailing)
+
+    def _check(self, session: Session, series: Series) -> None:
         base = series.base
         if base.interval != self._interval or not (
             np.array_equal(base.starts[base.today :], session.grid(self._interval))
         ):
             raise SessionStoreError("the block is of another interval or of another session")
-        self._begin(session, series, replayed=replayed)
 
-    def _begin(self, session: Session, series: Series, *, replayed: bool) -> None:
+    def _begin(
+        self, session: Session, series: Series, *, replayed: bool, before: Current | None = None
+    ) -> None:
         with self._writing:
+            if before is not None:
+                series.arrive(before.pristine)
             for interval in chain(self.derived, self._asked):
                 series.activate(interval)
             self._current = Current(session, series, self.derived, replayed=replayed)
             self._visible = self._current.visible
+            self.newest_end = None
             self._latest.expire()
 
     def activate(self, interval: Interval | str) -> None:
@@ -232,6 +344,7 @@ class SessionData(SessionReads):
         with self._writing:  # rows and slots are those of the session that is written to
             arrivals = self._current.put(find_rows(), starts, values, flags)
             self._visible = self._current.visible
+            self.newest_end = self._current.newest_end
             self._latest.expire()
         return arrivals
 

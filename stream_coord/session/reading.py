@@ -86,6 +86,11 @@ class SessionReads(ABC):
         view, row = self._find(symbol, interval)
         return view.since(row, start)
 
+    def all_bars(self, symbol: str, interval: Interval | str | None = None) -> Bars:
+        """Return all visible bars, those of history first and then today's, oldest first."""
+        view, row = self._find(symbol, interval)
+        return view.last_n(row, len(view.block.starts))
+
     def window(
         self, symbol: str, n: int, field: str = "close", interval: Interval | str | None = None
     ) -> Floats:
@@ -134,7 +139,10 @@ class SessionReads(ABC):
             raise _unknown_field(field) from None
 
     def count(self, symbol: str, interval: Interval | str | None = None) -> int:
-        """Return how many bars of the symbol are visible."""
+        """Return how many bars of the symbol are visible, those of history too.
+
+        `metrics` counts those of today.
+        """
         view, row = self._find(symbol, interval)
         return view.count(row)
 

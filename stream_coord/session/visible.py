@@ -140,15 +140,16 @@ class DerivedVisible(Readable):
 
     Args:
         block: The derived bars.
-        buckets: What they are built of.
+        buckets: What they are built of: the last of them, where history has no base bars.
         now: The session store's time.
     """
 
-    __slots__ = ("_buckets", "_ends", "_now")
+    __slots__ = ("_before", "_buckets", "_ends", "_now")
 
     def __init__(self, block: Block, buckets: Buckets, now: Now) -> None:
         super().__init__(block)
         self._buckets = buckets
+        self._before = len(block.starts) - len(buckets)
         self._ends: list[int] = block.ends.tolist()
         self._now = now
 
@@ -162,7 +163,8 @@ class DerivedVisible(Readable):
         return base.block.writes.consistent(lambda: self._in_progress(base, row))
 
     def _in_progress(self, base: Visible, row: int) -> Bar | None:
-        slot, buckets = self.cursor, self._buckets
+        buckets, cursor = self._buckets, self.cursor
+        slot = cursor - self._before
         if slot == len(buckets):
             return None
         seen = slice(int(buckets.first[slot]), min(base.cursor, int(buckets.stop[slot])))
@@ -178,7 +180,7 @@ class DerivedVisible(Readable):
             base.block.symbols[row],
             self.block.label,
             int(buckets.starts[slot]),
-            self._ends[slot],
+            self._ends[cursor],
             opened,
             high,
             low,
@@ -228,9 +230,10 @@ class Visible(Readable):
         self.derived |= {interval: view, view.block.label: view}
 
     def moved_to(self, series: Series) -> Visible:
-        """Return the same moment of another series of the same sessions."""
+        """Return the same moment of another series of the same session, whatever its history."""
         other = Visible(series, self.now.micros)
-        other.cursor, other._states = self.cursor, self._states
+        other.cursor = self.cursor - self.block.today + other.block.today
+        other._states = self._states
         return other
 
     def forget_holes(self, rows: Ints) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_coord.bars import FIELDS, SYNTHETIC, Bar
+from stream_coord.bars import FIELDS, FILLED, SYNTHETIC, Bar
 from stream_coord.calendars import Session
 from stream_coord.errors import SessionStoreError
 from stream_coord.interval import Interval
@@ -38,6 +38,7 @@ class Current:
             its own to a replay, and from then on a copy.
         visible: What of `series` may be seen.
         updates: Late and revised bars that nobody was told of yet, in order of arrival.
+        newest_end: End of the newest bar of the session that was put; None before the first.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Current:
         self.pristine = self.series = series
         self.visible = Visible(series, session.start)
         self.updates: list[Bar] = []
+        self.newest_end: int | None = None
 
     def activate(self, interval: Interval) -> None:
         """Derive the bars of an interval, if they are not derived already.
@@ -87,6 +89,8 @@ class Current:
                 "a replay brings the bars of the minutes to come itself; add only past ones"
             )
         inside = slots >= 0
+        if (newest := slots.max(initial=-1)) >= base.today:
+            self.newest_end = max(self.newest_end or 0, int(base.ends[newest]))
         arrivals = self._put(rows[inside], slots[inside], values[:, inside], flags[inside])
         if outside := len(slots) - int(np.count_nonzero(inside)):
             arrivals[Arrival.OUT_OF_SESSION] = outside
@@ -108,6 +112,26 @@ class Current:
         self._tell(own)
         told = [some for some in kept if some.block.interval in self._told]
         return Kept([(some.block, some.rows, some.slots) for some in told])
+
+    def take_history(self, loaded: Series) -> None:
+        """Let history be what was loaded, of the same symbols and session.
+
+        Raises:
+            SessionStoreError: in a replay, where it is not of the sessions that there is room for.
+        """
+        if not self.replayed:
+            loaded.take_today(self.series)
+            self.visible = self.visible.moved_to(loaded)
+            self.pristine = self.series = loaded
+            return
+        if loaded.sessions != self.series.sessions:
+            raise SessionStoreError(
+                "the replay has no room for this history",
+                "It holds as many sessions as history.trailing_days of its settings says.",
+            )
+        for series in {id(some): some for some in (self.pristine, self.series)}.values():
+            series.take_history(loaded)
+        self.visible.forget_holes(np.arange(len(loaded.base.symbols)))
 
     def note_states(self, rows: Ints, slots: Ints, states: NDArray[np.uint8]) -> None:
         """Note what upkeep learned of minutes without a bar."""
@@ -169,6 +193,8 @@ class Current:
         base = series.base
         real = base.present[rows, slots] & (base.flags[rows, slots] & SYNTHETIC == 0)
         new = ~real | (flags & SYNTHETIC == 0)  # no synthetic bar takes the place of a real one
+        if not self.replayed:  # nor a filled one that of a bar which the feed has brought meanwhile
+            new &= ~real | (base.flags[rows, slots] & FILLED != 0)
         rows, slots = rows[new], slots[new]
         derived = series.put(rows, slots, values[:, new], flags[new])
         # Derived bars that end now are not delivered yet: they come after upkeep.

@@ -27,6 +27,7 @@ class Upkeep:
         attempts: How often a minute is asked for before it is unresolved; at least 1.
         grace_micros: How long after its end a bar may be absent without being missing.
         synthesize: Whether holes in regular hours get flat bars.
+        timeout_micros: How long no bar of any symbol may come before the session is timed out.
         remembered: Returns what the ledger knows of the gaps of a session and some symbols.
     """
 
@@ -36,6 +37,7 @@ class Upkeep:
     attempts: int = 1
     grace_micros: int = 0
     synthesize: bool = False
+    timeout_micros: int = 5 * MINUTE
     remembered: Callable[[Session, Sequence[str]], Sequence[GapRow]] = lambda _, __: ()
 
     def close(self) -> None:

@@ -17,13 +17,13 @@ import numpy as np
 from stream_coord.bars import FIELDS, SYNTHETIC
 from stream_coord.bars import FILLED as FILLED_BAR
 from stream_coord.calendars import Session
-from stream_coord.compute.gaps import FILLED, MISSING, NO_TRADE, UNRESOLVED
+from stream_coord.compute.gaps import FILLED, MISSING
 from stream_coord.session.block import Block, Bools, Floats, Ints
 from stream_coord.session.data import SessionData
 from stream_coord.session.quality import SessionQuality, names_in, recall
 from stream_coord.session.series import Kept
-from stream_coord.session.views import CLOSE, VOLUME
 from stream_coord.upkeep import Upkeep
+from stream_coord.upkeep.checks import Checks, columns, flat_bars, note_known, reopen_unanswered
 from stream_coord.upkeep.states import learn
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Keeper:
         self._block = block
         self._enquirer = upkeep.enquirer if upkeep.enquirer and upkeep.enquirer.names else None
         self._slots = block.today + np.flatnonzero(block.regular[block.today :])
-        present = _columns(block.present, self._slots)
+        present = columns(block.present, self._slots)
         self._present = np.count_nonzero(present, axis=1)
         states = upkeep.remembered(session, block.symbols)
         names = names_in(states, self._enquirer.names if self._enquirer else ())
@@ -69,16 +69,15 @@ class Keeper:
             present, expected, block.symbols, starts, states, names
         )
         cells = self._cells
-        self._open = self._never_answered()
+        self._open = reopen_unanswered(cells, self._enquirer)
         self._values: Floats = np.empty((len(FIELDS), len(cells)))
-        self._checks = self._check_times(block.ends[self._slots])[cells.slots]
+        self._when = Checks(upkeep, session.open, session.end)
+        self._checks = self._when.of(block.ends[self._slots])[cells.slots]
         self._order = np.argsort(self._checks, kind="stable")
         self._ordered_checks = self._checks[self._order]
         self._seen = 0  # so many of `_order` have had their check
         self._waiting = np.empty(0, np.int64)  # of those, the ones that are still open
         self._told = np.zeros(len(cells), np.bool_)  # answered in this run
-        self._failures = 0  # of questions, one after the other
-        self._ask_after = session.open
         self._run: Callable[[Callable[[], None]], None] = lambda work: work()
         self._last_check = session.open
         self._plan()
@@ -99,7 +98,7 @@ class Keeper:
         self._run = run or self._run
         data.grace_micros = self._upkeep.grace_micros
         data.check_micros = self._upkeep.check_micros
-        self._note(data)
+        note_known(self._cells, self._slots, data)
 
     @property
     def next_check(self) -> int | None:
@@ -107,8 +106,7 @@ class Keeper:
         at = int(np.searchsorted(self._stops, self._last_check, "right"))
         planned = self._stops[at : at + 1].tolist()
         if len(self._waiting):
-            patient_until = min(self._ask_after, self._session.end - 1)
-            again = self._check_after(max(self._last_check, patient_until))
+            again = self._when.again(self._last_check)
             planned += [] if again is None else [again]
         return min(planned, default=None)
 
@@ -140,11 +138,10 @@ class Keeper:
         upto = int(np.searchsorted(self._ordered_checks, now, "right"))
         new, self._seen = self._order[self._seen : upto], upto
         due = np.concatenate([self._waiting, new])
-        patient = now <= self._ask_after and now < self._session.end
-        if self._open[due].any() and not patient:
+        if self._open[due].any() and self._when.may_ask(now):
             self._run(lambda: self._ask(now, due))
             self._plan()
-            self._note(data)
+            note_known(self._cells, self._slots, data)
         self._last_check = now
         self._waiting = due[self._open[due]]
         kept = [self._fill(np.sort(due[self._cells.state[due] == FILLED]), data)]
@@ -182,18 +179,6 @@ class Keeper:
 
     # -- when ----------------------------------------------------------------------------------
 
-    def _check_times(self, ends: Ints) -> Ints:
-        """Return the first check at which each bar is due: the session's end is one, too."""
-        opened, step = self._session.open, self._upkeep.check_micros
-        late = ends + self._upkeep.grace_micros - opened
-        return np.minimum(opened + -(-late // step) * step, self._session.end)
-
-    def _check_after(self, now: int) -> int | None:
-        """Return the check after the one at `now`; None where the session is over."""
-        opened, step, end = self._session.open, self._upkeep.check_micros, self._session.end
-        later = min(opened + ((now - opened) // step + 1) * step, end)
-        return later if later > now else None
-
     def _plan(self) -> None:
         """Note the checks at which a minute is to be filled, synthesized or asked for."""
         acting = self._open | (self._cells.state == FILLED)
@@ -202,16 +187,6 @@ class Keeper:
         self._stops = np.unique(self._checks[acting])
 
     # -- asking --------------------------------------------------------------------------------
-
-    def _never_answered(self) -> Bools:
-        """Return which minutes are open at first: not all sources are known to lack them."""
-        if self._enquirer is None:
-            return np.zeros(len(self._cells), np.bool_)
-        cells, everybody = self._cells, self._enquirer.every_bit
-        answered: Bools = (cells.state == NO_TRADE) & ((cells.empty & everybody) == everybody)
-        cells.state[~answered] = MISSING
-        cells.tries[:] = 0  # a run's attempts are its own
-        return ~answered
 
     def _ask(self, now: int, due: Ints) -> None:
         """Ask for all open minutes of the session; what they become shows at their checks.
@@ -243,17 +218,7 @@ class Keeper:
         self._values[:, chosen] = answers.values
         self.disagreements += answers.disagreements
         if len(due):
-            self._be_patient(now, bool(failed.any()))
-
-    def _be_patient(self, now: int, failed: bool) -> None:
-        """After `attempts` failures in a row let twice as many checks pass each time.
-
-        A source that is down all day would otherwise be waited for at each of hundreds of checks.
-        """
-        self._failures = self._failures + 1 if failed else 0
-        too_many = self._failures - self._upkeep.attempts
-        pause = 2**too_many if too_many > 0 else 0
-        self._ask_after = now + pause * self._upkeep.check_micros
+            self._when.asked(now, bool(failed.any()))
 
     # -- what becomes visible ------------------------------------------------------------------
 
@@ -267,51 +232,12 @@ class Keeper:
 
     def _synthesize(self, due: Ints, data: SessionData) -> Kept | None:
         """Put a flat bar at the last close into each minute that has no bar, slot by slot."""
-        cells, block = self._cells, self._block
-        holes = due[cells.state[due] != FILLED]
-        rows, slots = cells.rows[holes], self._slots[cells.slots[holes]]
-        values = np.full((len(FIELDS), len(holes)), np.nan)
-        values[:VOLUME] = closes_before(block, rows, slots)
-        values[VOLUME] = 0.0
-        known = ~np.isnan(values[CLOSE])
-        if not known.any():
-            return None
-        self.synthesized += int(known.sum())
-        flags = np.full(int(known.sum()), SYNTHETIC, np.uint8)
-        return data.keep(rows[known], slots[known], values[:, known], flags)
-
-    def _note(self, data: SessionData) -> None:
-        """Tell the session store which minutes are explained, or given up on."""
         cells = self._cells
-        known = np.flatnonzero((cells.state == NO_TRADE) | (cells.state == UNRESOLVED))
-        if len(known):
-            data.note_states(cells.rows[known], self._slots[cells.slots[known]], cells.state[known])
-
-
-def _columns(plane: Bools, slots: Ints) -> Bools:
-    """Return some columns; a view where they are neighbours, which they mostly are."""
-    if len(slots) and slots[-1] - slots[0] + 1 == len(slots):
-        return plane[:, slots[0] : slots[-1] + 1]
-    return plane[:, slots]
-
-
-def closes_before(block: Block, rows: Ints, slots: Ints) -> Floats:
-    """Return the close of the last bar before each of some cells, NaN where there is none.
-
-    Args:
-        block: The bars.
-        rows: int64, shape (n,).
-        slots: int64, shape (n,).
-
-    Returns:
-        float64, shape (n,).
-    """
-    closes = np.full(len(rows), np.nan)
-    for row in np.unique(rows).tolist():
-        chosen = rows == row
-        stop = int(slots[chosen].max())
-        there = np.flatnonzero(block.present[row, :stop])
-        at = np.searchsorted(there, slots[chosen]) - 1
-        found = block.values[CLOSE, row, there[at]] if len(there) else np.nan
-        closes[chosen] = np.where(at >= 0, found, np.nan)
-    return closes
+        holes = due[cells.state[due] != FILLED]
+        rows, slots, values = flat_bars(
+            self._block, cells.rows[holes], self._slots[cells.slots[holes]]
+        )
+        if not len(rows):
+            return None
+        self.synthesized += len(rows)
+        return data.keep(rows, slots, values, np.full(len(rows), SYNTHETIC, np.uint8))

@@ -34,7 +34,8 @@ PlainBar = tuple[tuple[float, ...], int]
 """(open, high, low, close, volume) and flags."""
 PlainBars = Mapping[tuple[str, int], PlainBar]
 """Bars by symbol and start."""
-NOT_STARTED, PRE_MARKET, ACTIVE, POST_MARKET, ENDED = range(5)
+NOT_STARTED, PRE_MARKET, ACTIVE, POST_MARKET, ENDED, TIMEOUT = range(6)
+TIMEOUT_MICROS = 5 * MINUTE
 DIGESTED_FLAGS = 1 | 4
 
 
@@ -65,7 +66,9 @@ class ReferenceDigest:
                         events.append((end, 3, self.bar(end, 3, longer, symbol, bar)))
         events += [
             (time, 5, struct.pack("<qIIQq5d", time, 5, 0, 0, 0, left, entered, 0, 0, 0))
-            for time, left, entered in self.boundaries(session)
+            for time, left, entered in self.boundaries(
+                session, {start + interval for _, start in bars}
+            )
         ]
         events.sort(key=lambda event: event[:2])  # stable: symbols stay in their order
         header = f"stream-coord digest 1\0{session.date:%Y-%m-%d}\0".encode()
@@ -101,10 +104,11 @@ class ReferenceDigest:
         flags = (0 if real else 1) | (4 if cut else 0)
         return (opens[0], max(highs), min(lows), closes[-1], volume), flags
 
-    def boundaries(self, session: Session) -> list[tuple[int, int, int]]:
+    def boundaries(self, session: Session, ends: set[int]) -> list[tuple[int, int, int]]:
+        """Return time, state left and state entered of each change; `ends`: of all bars."""
         segments = session.segments
         regular = [segment for segment in segments if segment.kind == "regular"]
-        entered = [(regular[0].open, ACTIVE)]
+        entered = [(regular[0].open, ACTIVE), *self.silences(regular, ends)]
         if segments[0].kind == "pre":
             entered.insert(0, (segments[0].open, PRE_MARKET))
         if segments[-1].kind == "post":
@@ -112,6 +116,20 @@ class ReferenceDigest:
         entered.append((segments[-1].close, ENDED))
         left = [NOT_STARTED, *(state for _, state in entered[:-1])]
         return [(time, before, state) for (time, state), before in zip(entered, left, strict=True)]
+
+    def silences(self, regular: list[Segment], ends: set[int]) -> list[tuple[int, int]]:
+        """Walk from half a minute to the next, and count those of trading without a bar."""
+        entered, silent, state, step = [], 0, ACTIVE, MINUTE // 2
+        for time in range(regular[0].open + step, regular[-1].close, step):
+            if any(part.open < time <= part.close for part in regular):
+                silent += step
+            if time in ends:
+                silent = 0
+            heard = ACTIVE if silent < TIMEOUT_MICROS else TIMEOUT
+            if heard != state and (heard == TIMEOUT or time in ends):
+                entered.append((time, heard))
+                state = heard
+        return entered
 
     def of_run(self, session_digests: Iterable[str]) -> str:
         parts = [b"stream-coord digest 1\0", *map(bytes.fromhex, session_digests)]

@@ -348,7 +348,9 @@ def streamed(case: Case, strategy: Strategy | None) -> tuple[str, SessionStream,
     keeper.begin(data)
     if strategy is not None:
         strategy.session = data
-    stream = SessionStream(data, strategy, lambda: None, keeper=keeper)
+    # Longer than any session of this model: silence is another model's affair.
+    patience = 10_000 * MINUTE
+    stream = SessionStream(data, strategy, lambda: None, keeper=keeper, timeout_micros=patience)
     return stream.run(), stream, keeper
 
 

@@ -197,10 +197,10 @@ def test_a_base_interval_leaves_out_default_intervals_that_do_not_fit_it(tmp_pat
 
 
 def test_settings_without_effect_yield_one_note_with_their_keys(tmp_path: Path) -> None:
-    text = "[history]\nadjust = 'none'\nenabled = true\n[session]\n[store]\nurl = 'delta:x'"
+    text = "[prefetch]\nwindow_minutes = 9\nenabled = true\n[session]\n[store]\nurl = 'delta:x'"
     assert load(tmp_path, text, ("prefetch.keep=3",)).notes == (
         "checked, but without effect in this version: "
-        "history.adjust, history.enabled, prefetch.keep",
+        "prefetch.window_minutes, prefetch.enabled, prefetch.keep",
     )
     sources = "[upkeep]\nenabled = false\n[[sources]]\nname = 'a'\nkind = 'store'"
     assert load(tmp_path, sources).notes == ()

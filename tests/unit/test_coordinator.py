@@ -14,7 +14,6 @@ import msgspec
 import polars as pl
 import pytest
 
-from stream_coord import coordinator as coordinator_module
 from stream_coord.bars import Bar, Symbol, frame_schema
 from stream_coord.calendars import Segment, Session, open_calendar
 from stream_coord.clock import FixedClock, parse_moment
@@ -23,7 +22,6 @@ from stream_coord.config import load_config
 from stream_coord.coordinator import Coordinator, ReplayedSession
 from stream_coord.errors import NoBarsError, StrategyError
 from stream_coord.interval import DAY, MINUTE, Interval
-from stream_coord.loading import LoadedSession, load_session
 from stream_coord.moment import Moment
 from stream_coord.pace import Pace
 from stream_coord.planning import Universe
@@ -185,31 +183,26 @@ def test_no_bar_at_all_is_said_loudly_and_one_is_enough(store: BarStore) -> None
     assert coordinator(store, range(2, 4)).run().bars == 1
 
 
-def test_memory_holds_the_current_session_and_the_next(
-    store: BarStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sessions_roll_through_one_memory(store: BarStore) -> None:
+    """At most two are there at a time: one that the sessions slide over, and the one after it."""
+    memories: list[weakref.ref[object]] = []
     blocks: list[weakref.ref[object]] = []
 
-    def load(
-        store: BarStore,
-        interval: Interval,
-        symbols: tuple[str, ...],
-        session: Session,
-        derived: list[Interval],
-    ) -> LoadedSession:
-        loaded = load_session(store, interval, symbols, session, derived)
-        blocks.append(weakref.ref(loaded.block.values))
-        return loaded
-
     class Looking(Counting):
+        def on_session_start(self) -> None:
+            base = self.session._pristine.base
+            blocks.append(weakref.ref(base.values))
+            if not memories or memories[-1]() is not base._memory:
+                memories.append(weakref.ref(base._memory))
+
         def on_session_end(self) -> None:
             gc.collect()
-            alive = [block for block in blocks if block() is not None]
-            assert 1 <= len(alive) <= 2
+            assert sum(memory() is not None for memory in memories) <= 2
+            assert sum(block() is not None for block in blocks) <= 2
 
-    monkeypatch.setattr(coordinator_module, "load_session", load)
-    coordinator(store, range(8), Looking()).run()
-    assert len(blocks) == 8
+    coordinator(store, range(60), Looking()).run()
+    assert len(blocks) == 60
+    assert 2 < len(memories) < 12
 
 
 class Turning:

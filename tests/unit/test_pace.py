@@ -20,7 +20,7 @@ from stream_coord.interval import MINUTE, Interval
 from stream_coord.moment import Running
 from stream_coord.pace import Pace, parse_speed
 from stream_coord.session.block import Block
-from stream_coord.session.boundaries import SessionState, StateChange
+from stream_coord.session.boundaries import SessionState, StateChange, planned_changes
 from stream_coord.session.data import SessionData
 from stream_coord.strategy import Strategy
 from stream_coord.stream import SessionStream
@@ -336,7 +336,9 @@ class TestClock:
 class TestMoment:
     @staticmethod
     def running(session: Session = LUNCH) -> Running:
-        return Running(session, 2, block_of(session, PRESENT), np.array([True, True]), 100)
+        block, expected = block_of(session, PRESENT), np.array([True, True])
+        changes = planned_changes(session)
+        return Running(session, 2, block, expected, 100, changes=changes)
 
     def test_it_counts_what_is_over_and_nothing_to_come(self) -> None:
         now = OPEN + 2 * MINUTE

@@ -18,6 +18,7 @@ from stream_coord.planning import (
     Universe,
     choose_sessions,
     choose_universe,
+    current_session,
     next_to_replay,
     stored_sessions,
 )
@@ -160,7 +161,27 @@ class TestSessions:
         self, calendar: Calendar, store_of: StoreOf, oldest: int, following: int
     ) -> None:
         store = store_of({"A": (at(oldest, 14), at(9, 20)), "B": (at(8, 14), at(8, 15))})
+        assert days_of([current_session(calendar, store, ONE_MINUTE, None)]) == [oldest]
         assert days_of([next_to_replay(calendar, store, ONE_MINUTE)]) == [following]
+
+    @pytest.mark.parametrize(("cursor", "following"), [(0, 1), (2, 4), (8, 9)])
+    def test_where_there_is_a_cursor_it_is_the_current_session_whatever_is_stored(
+        self, calendar: Calendar, store_of: StoreOf, cursor: int, following: int
+    ) -> None:
+        at, store = str(day(cursor)), store_of({})
+        assert days_of([current_session(calendar, store, ONE_MINUTE, at)]) == [cursor]
+        assert days_of([next_to_replay(calendar, store, ONE_MINUTE, at)]) == [following]
+
+    def test_a_cursor_at_a_date_that_is_no_session_any_more_is_an_error(
+        self, calendar: Calendar, first_week: BarStore
+    ) -> None:
+        with pytest.raises(
+            CalendarError, match=r"current session is 2018-11-22.*TEST has no session on 2018-11-22"
+        ) as error:
+            current_session(calendar, first_week, ONE_MINUTE, str(day(3)))
+        hint = str(error.value.hint)
+        assert "[calendar]" in hint
+        assert "The nearest sessions: 2018-11-21, 2018-11-23." in hint
 
     def test_dates_beyond_any_calendar_are_wrong_dates_like_others(
         self, calendar: Calendar, first_week: BarStore
