@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from stream_coord.calendars import Calendar, Session
 from stream_coord.clock import Clock
 from stream_coord.compute.gaps import FILLED, STATES
+from stream_coord.config import Config
 from stream_coord.errors import LedgerError
 from stream_coord.interval import SECOND
 from stream_coord.opening import Plan, attempts_of, enquirer_of
 from stream_coord.runs import in_a_line, run_setup
+from stream_coord.stores.base import BarStore
 from stream_coord.stores.ledger import Ledger, Outcome
 from stream_coord.upkeep.fill import FillOptions, FillSummary, Progress, fill_gaps
 
 if TYPE_CHECKING:
     from stream_coord.upkeep.asking import Enquirer
+
+FILLING = "fill-gaps"
+"""The work that one process at a time does with a ledger: what is pending in it is its own."""
 
 
 @dataclass(frozen=True)
@@ -86,65 +92,61 @@ def fill_store(
     enquirer = enquirer_of(plan.config)
     try:
         if not dry_run and ledger is not None:
-            return _Job(plan, ledger, clock, enquirer, on_wait).run(options, on_progress)
+            place = Place(plan.config, plan.calendar, plan.store)
+            record = JobRecord("fill-gaps", place, ledger, clock, enquirer)
+            with ledger.alone(FILLING, on_wait):
+                return _recorded(plan, record, options, on_progress)
         summary = fill_gaps(plan, ledger, enquirer, clock, None, options, on_progress)
         return StoreFilling(None, summary)
     finally:
         enquirer.close()
 
 
-@dataclass
-class _Job:
-    """A filling that the ledger knows of; see `fill_store`."""
+@dataclass(frozen=True)
+class Place:
+    """Where a job works: what the settings name, opened.
 
-    plan: Plan
+    Attributes:
+        config: The settings.
+        calendar: The calendar.
+        store: Where the bars are.
+    """
+
+    config: Config
+    calendar: Calendar
+    store: BarStore
+
+
+@dataclass
+class JobRecord:
+    """A job that asks sources, in the ledger from its first row to its last.
+
+    Attributes:
+        command: What was run, for example ``fill-gaps``.
+        place: Where it works.
+        ledger: Where it is recorded.
+        clock: Says when.
+        enquirer: Whose questions to sources are recorded.
+        number: The run's number in the ledger, once it has begun.
+        sessions: How many sessions are done.
+    """
+
+    command: str
+    place: Place
     ledger: Ledger
     clock: Clock
     enquirer: Enquirer
-    on_wait: Callable[[], None]
-    begun: float = field(default_factory=perf_counter)
     number: int = 0
     sessions: int = 0
+    _begun: float = field(default_factory=perf_counter)
 
-    def run(self, options: FillOptions, on_progress: Progress) -> StoreFilling:
-        """Do it, from its first row in the ledger to its last."""
+    def begin(self) -> None:
+        """Record that it begins."""
+        setup = run_setup(self.place.config, self.place.calendar, self.place.store)
+        self.number = self.ledger.begin_run(self.clock.now(), self.command, **setup)
 
-        def moved(done: int, total: int, date: str) -> None:
-            self.sessions = done
-            on_progress(done, total, date)
-
-        with self.ledger.alone("fill-gaps", self.on_wait):
-            return self._alone(options, moved)
-
-    def _alone(self, options: FillOptions, moved: Progress) -> StoreFilling:
-        self._begin()
-        try:
-            summary = fill_gaps(
-                self.plan, self.ledger, self.enquirer, self.clock, self.number, options, moved
-            )
-            self.sessions = len(self.plan.sessions)
-            self._finish("done", summary.filled)
-        except KeyboardInterrupt as error:
-            raise FillInterruptedError(self._stop("interrupted")) from error
-        except BaseException as error:
-            self._stop("failed", self.plan.config.mask(in_a_line(error)))
-            raise
-        return StoreFilling(self.number, summary)
-
-    def _stop(self, status: Outcome, reason: str | None = None) -> int:
-        """Record that the job has not come to its end; return how many minutes it has filled."""
-        filled = 0
-        with suppress(LedgerError):  # what stopped the job is the error to report
-            filled = self._filled()
-            self._finish(status, filled, reason or f"stopped after filling {filled} minutes")
-        return filled
-
-    def _begin(self) -> None:
-        plan = self.plan
-        setup = run_setup(plan.config, plan.calendar, plan.store)
-        self.number = self.ledger.begin_run(self.clock.now(), "fill-gaps", **setup)
-
-    def _finish(self, status: Outcome, filled: int, error: str | None = None) -> None:
+    def finish(self, status: Outcome, filled: int, error: str | None = None) -> None:
+        """Record how it ended, after filling so many minutes."""
         calls = self.enquirer.take_calls()  # of a batch that was stopped
         if calls:
             self.ledger.record_calls(self.number, calls)
@@ -157,15 +159,58 @@ class _Job:
             bars=filled,
             derived_bars=0,
             updates=0,
-            timings={"total": perf_counter() - self.begun},
+            timings={"total": perf_counter() - self._begun},
             error=error,
         )
 
-    def _filled(self) -> int:
-        """Return how many minutes the ledger knows that this job has filled."""
-        first, last = (self.plan.sessions[at].date.isoformat() for at in (0, -1))
+    def stop(self, status: Outcome, sessions: Sequence[Session], reason: str | None = None) -> int:
+        """Record that it has not come to its end, if the ledger can be written.
+
+        Args:
+            status: How it ended.
+            sessions: The sessions it was about; there may be none.
+            reason: Why; None: how many minutes were filled.
+
+        Returns:
+            How many minutes it has filled, as far as the ledger knows.
+        """
+        filled = 0
+        with suppress(LedgerError):  # what stopped the job is the error to report
+            filled = self._filled(sessions)
+            self.finish(status, filled, reason or f"stopped after filling {filled} minutes")
+        return filled
+
+    def _filled(self, sessions: Sequence[Session]) -> int:
+        if not sessions:
+            return 0
+        first, last = (sessions[at].date.isoformat() for at in (0, -1))
+        interval = str(self.place.config.base_interval)
         return sum(
             gap.minutes
-            for gap in self.ledger.gap_states(str(self.plan.interval), first, last)
+            for gap in self.ledger.gap_states(interval, first, last)
             if gap.run_id == self.number and gap.state == STATES[FILLED]
         )
+
+
+def _recorded(
+    plan: Plan, record: JobRecord, options: FillOptions, on_progress: Progress
+) -> StoreFilling:
+    """Do it, from its first row in the ledger to its last."""
+
+    def moved(done: int, total: int, date: str) -> None:
+        record.sessions = done
+        on_progress(done, total, date)
+
+    record.begin()
+    try:
+        summary = fill_gaps(
+            plan, record.ledger, record.enquirer, record.clock, record.number, options, moved
+        )
+        record.sessions = len(plan.sessions)
+        record.finish("done", summary.filled)
+    except KeyboardInterrupt as error:
+        raise FillInterruptedError(record.stop("interrupted", plan.sessions)) from error
+    except BaseException as error:
+        record.stop("failed", plan.sessions, plan.config.mask(in_a_line(error)))
+        raise
+    return StoreFilling(record.number, summary)

@@ -17,6 +17,7 @@ def build_app() -> typer.Typer:
     from stream_coord.cli.init import init
     from stream_coord.cli.replay import replay
     from stream_coord.cli.report import report
+    from stream_coord.cli.roll import roll
     from stream_coord.cli.store import store_app
 
     app = typer.Typer(
@@ -33,6 +34,7 @@ def build_app() -> typer.Typer:
     app.command("import")(guarded(import_bars))
     app.command("fill-gaps")(guarded(fill_gaps))
     app.command("replay")(guarded(replay))
+    app.command("roll")(guarded(roll))
     app.command("report")(guarded(report))
     app.add_typer(store_app(), name="store")
     return app

@@ -35,12 +35,22 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "strategy": (("strategy", "delivery", "stream"), ("base", "compute", "session", "upkeep")),
     "coordinator": (
-        ("loading", "planning", "moment", "coordinator"),
+        ("history", "loading", "planning", "moment", "monitor", "coordinator"),
         ("base", "calendars", "compute", "stores", "session", "upkeep", "strategy"),
     ),
     "demo": (("demo",), ("base", "calendars")),
     "jobs": (
-        ("copying", "filling", "importing", "opening", "runs", "setup", "storing"),
+        (
+            "copying",
+            "filling",
+            "importing",
+            "live",
+            "opening",
+            "rolling",
+            "runs",
+            "setup",
+            "storing",
+        ),
         (
             "base",
             "config",
@@ -182,6 +192,7 @@ def loaded_by(*arguments: str) -> set[str]:
         ["fill-gaps", "--help"],
         ["replay", "--help"],
         ["report", "--help"],
+        ["roll", "--help"],
         ["store", "--help"],
         ["store", "copy", "--help"],
     ],
