@@ -175,12 +175,13 @@ class Coordinator:
         self.upkeep = upkeep or Upkeep()
         self._errands = Errands()
         self._running: Running | None = None
+        self._streaming: SessionStream | None = None
         symbols = universe.symbols_in(sessions[0])
         kept = history.kept if history else Trailing()
         self.data = SessionData(
             symbols, sessions[0], interval, self.upkeep.derived, kept.sessions, kept.intervals
         )
-        self.data.history_source = history
+        self.data.use_history(history)
         self.data.subscriptions.later = universe.symbols
         self.replay = Replay(self._pace.factor)
 
@@ -233,11 +234,11 @@ class Coordinator:
         return running.at(now, self._pace.clock(now), self._pace.lag_seconds)
 
     def changes_so_far(self) -> tuple[Session | None, tuple[StateChange, ...]]:
-        """Return the session that streams, if one does, and the changes of its state by now."""
-        running, now = self._running, self.data.now
-        if running is None or len(self.replay.sessions) == running.number:
+        """Return the session that streams, if one does, and its changes of state told so far."""
+        running, stream = self._running, self._streaming
+        if running is None or stream is None or len(self.replay.sessions) == running.number:
             return None, ()
-        return running.session, tuple(c for c in running.changes if c.time <= now)
+        return running.session, stream.changes[: stream.passed]
 
     def _run_sessions(self, on_session: Callable[[ReplayedSession], None]) -> None:
         timings, sessions = self.replay.timings, self.replay.sessions
@@ -303,7 +304,9 @@ class Coordinator:
             self.upkeep.grace_micros,
             stream.changes,
         )
+        self._streaming = stream
         digest = stream.run()
+        self._streaming = None
         quality = keeper.quality()
         self.replay.timings["upkeep"] += keeper.seconds
         return ReplayedSession(

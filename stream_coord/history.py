@@ -13,7 +13,7 @@ import numpy as np
 from stream_coord.calendars import Calendar, Session
 from stream_coord.compute.splits import Splits
 from stream_coord.interval import Interval
-from stream_coord.session.block import Block
+from stream_coord.session.block import Block, Bools
 from stream_coord.session.series import Series, Trailing
 from stream_coord.stores.base import BarStore
 
@@ -116,7 +116,7 @@ class History:
         session: Session,
         derived: Iterable[Interval],
         before: Series | None,
-    ) -> Series:
+    ) -> tuple[Series, bool]:
         """Return the series in which a replay's session begins; none of its own bars are read.
 
         Args:
@@ -126,18 +126,18 @@ class History:
             before: The series of the session that was replayed before it; None: there was none.
 
         Returns:
-            What follows `before`, where that holds the history of the session.
+            The series, and whether it follows `before`, as it does where that holds its history.
         """
-        if before is not None and self.holds_history(before, session):
-            return self.following(before, session, symbols)
+        if before is not None and self._holds_history(before, session):
+            return self.following(before, session, symbols), True
         if self.auto_load:
-            return self.load(symbols, session, derived)
+            return self.load(symbols, session, derived), False
         series = self._room(symbols, session)
         for interval in sorted({*derived, *(self.intervals or ())} - {self.interval}):
             series.activate(interval)
-        return series
+        return series, False
 
-    def holds_history(self, series: Series, session: Session) -> bool:
+    def _holds_history(self, series: Series, session: Session) -> bool:
         """Return whether what follows a series has all the history of a session."""
         held, wanted = series.sessions, self.sessions(session)
         return held[max(len(held) - self.trailing, 0) :] == wanted
@@ -158,8 +158,8 @@ class History:
         self, symbols: Sequence[str], sessions: Sequence[Session]
     ) -> Iterator[tuple[Sequence[Session], pl.DataFrame]]:
         """Yield the stored bars of some sessions at a time."""
-        minutes = max((part.end - part.start for part in sessions), default=0)
-        at_a_time = max(1, _READ_BARS * self.interval.micros // max(minutes * len(symbols), 1))
+        bars = max((part.end - part.start for part in sessions), default=0) // self.interval.micros
+        at_a_time = max(1, _READ_BARS // max(bars * len(symbols), 1))
         for first in range(0, len(sessions), at_a_time):
             some = sessions[first : first + at_a_time]
             yield some, self.store.read(self.interval, symbols, some[0].start, some[-1].end)
@@ -173,29 +173,31 @@ class History:
             series.rescale(row, split.ratio, split.day)
 
 
-def stored_symbols(block: Block, *, of_today: bool = False) -> list[frozenset[str]]:
-    """Return of each session of a block, or of today's alone, the symbols that have a bar of it."""
+def with_bars(block: Block, *, of_today: bool = False) -> Bools:
+    """Return which symbols have a bar of each session of a block, or of today's alone.
+
+    Returns:
+        bool, shape (sessions, S).
+    """
     first = block.today if of_today else 0
     firsts = [slot - first for slot in block.slots.firsts if slot >= first]
-    names, present = np.array(block.symbols, object), block.present[:, first:]
-    if not len(names):
-        return [frozenset()] * len(firsts)
-    has = np.logical_or.reduceat(present, firsts, axis=1)
-    return [frozenset(names[has[:, at]].tolist()) for at in range(len(firsts))]
+    return np.logical_or.reduceat(block.present[:, first:], firsts, axis=1).T
 
 
 def shortfall_of(
-    session: Session, symbols: Iterable[str], stored: Mapping[date, frozenset[str]]
+    session: Session, symbols: Sequence[str], days: Sequence[date], has: Bools
 ) -> Shortfall | None:
     """Return what history lacks; None: nothing.
 
     Args:
         session: The session whose history it is.
-        symbols: Its symbols.
-        stored: Which symbols have bars, by the date of the session.
+        symbols: Its symbols; shape (S,).
+        days: The dates of the sessions before it; shape (N,).
+        has: Which symbols have a bar of each; shape (N, S).
     """
-    missing = tuple(day for day, names in stored.items() if not names)
-    there = [names for names in stored.values() if names]
-    counts = {symbol: sum(symbol in names for names in there) for symbol in symbols}
-    short = {symbol: count for symbol, count in counts.items() if count < len(there)}
-    return Shortfall(session.date, len(stored), missing, short) if missing or short else None
+    anybody = np.logical_or.reduce(has, axis=1)
+    missing = tuple(days[at] for at in np.flatnonzero(~anybody).tolist())
+    counts = np.count_nonzero(has, axis=0)
+    fewer = np.flatnonzero(counts < np.count_nonzero(anybody)).tolist()
+    short = {symbols[row]: int(counts[row]) for row in fewer}
+    return Shortfall(session.date, len(days), missing, short) if missing or short else None

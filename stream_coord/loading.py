@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stream_coord.calendars import Session
-from stream_coord.history import History, Shortfall, shortfall_of, stored_symbols
+from stream_coord.history import History, Shortfall, shortfall_of, with_bars
 from stream_coord.interval import Interval
 from stream_coord.planning import Universe
-from stream_coord.session.block import Block
+from stream_coord.session.block import Block, Bools
 from stream_coord.session.series import Series
 from stream_coord.stores.base import BarStore
 
@@ -65,7 +66,8 @@ class Loader:
         self._universe = universe
         self._history = history
         self._before: Series | None = None
-        self._stored: dict[date, frozenset[str]] = {}
+        self._symbols: tuple[str, ...] = ()  # those of the session before
+        self._has = np.zeros((0, 0), np.bool_)  # who has bars of it, and of those before it
 
     def load(self, session: Session, derived: Iterable[Interval] = ()) -> LoadedSession:
         """Read and verify a session's bars and, where it does not follow the last one, its history.
@@ -79,17 +81,15 @@ class Loader:
             StoreCorruptError: stored bytes are not what was written.
         """
         symbols, before = self._universe.symbols_in(session), self._before
+        follows = before is not None
         if self._history is not None:
-            series = self._history.ready(symbols, session, derived, before)
+            series, follows = self._history.ready(symbols, session, derived, before)
         elif before is not None:
             series = before.following(session, symbols)
         else:
             series = Series.empty(symbols, [session], self._interval, derived)
         loaded = fill_session(self._store, series)
         self._before = series
-        follows = before is not None and (
-            self._history is None or self._history.holds_history(before, session)
-        )
         return replace(loaded, follows=follows, shortfall=self._shortfall(loaded, follows))
 
     def _shortfall(self, loaded: LoadedSession, follows: bool) -> Shortfall | None:
@@ -98,15 +98,24 @@ class Loader:
         if history is None or not history.auto_load:
             return None
         block = max((series.base, *series.derived.values()), key=lambda one: len(one.sessions))
-        days = [session.date for session in block.sessions]
         if follows:
-            self._stored = {day: self._stored[day] for day in days[:-1]}
+            has = self._rearranged(block.symbols)
+            has = has[len(has) - len(block.sessions) + 1 :]
         else:
-            self._stored = dict(zip(days, stored_symbols(block), strict=True))
-            del self._stored[days[-1]]
-        shortfall = shortfall_of(loaded.session, block.symbols, self._stored)
-        self._stored[days[-1]] = stored_symbols(series.base, of_today=True)[0]
-        return shortfall
+            has = with_bars(block)[:-1]
+        days = [session.date for session in block.sessions[:-1]]
+        self._has = np.concatenate([has, with_bars(series.base, of_today=True)])
+        self._symbols = block.symbols
+        return shortfall_of(loaded.session, block.symbols, days, has)
+
+    def _rearranged(self, symbols: tuple[str, ...]) -> Bools:
+        """Return who has bars, with columns for these symbols, some of which may be new."""
+        if symbols == self._symbols:
+            return self._has
+        row_of = {symbol: row for row, symbol in enumerate(symbols)}
+        has = np.zeros((len(self._has), len(symbols)), np.bool_)
+        has[:, [row_of[symbol] for symbol in self._symbols]] = self._has
+        return has
 
 
 def load_session(

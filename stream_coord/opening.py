@@ -157,11 +157,14 @@ def store_of(config: Config, *, create: bool = False) -> BarStore:
 def cursor_key(config: Config) -> str:
     """Return the name under which the ledger keeps the current session of these settings.
 
-    Calendar, base interval and store make it, as the settings write them; where the ledger is on a
-    server, which others may use too, also the settings' folder.
+    Calendar, base interval and store make it, as the settings write them; where the ledger is not
+    in their folder, so that others may use it too, also that folder.
     """
     chosen = config.settings
-    own = "" if chosen.ledger.url.startswith("sqlite:") else f" in {config.root.resolve()}"
+    beside = chosen.ledger.url.startswith("sqlite:///") and not (
+        chosen.ledger.url.startswith("sqlite:////")
+    )
+    own = "" if beside else f" in {config.root.resolve()}"
     store = shown_form(chosen.store.url)
     return f"{chosen.calendar.name} {config.base_interval} {store}{own}"
 

@@ -91,25 +91,34 @@ def record_replay(
         coordinator.run(note)
         finish("done")
     except BaseException as error:
-        with suppress(LedgerError):  # what stopped the replay is the error to report
-            if isinstance(error, KeyboardInterrupt):
-                finish("interrupted", stopped_at(coordinator))
-            else:
-                cause = config.mask(in_a_line(error))
-                note_error(coordinator, ledger, number, cause)
-                finish("failed", cause)
+        # What stopped the replay is the error to report.
+        stopped = isinstance(error, KeyboardInterrupt)
+        cause = stopped_at(coordinator) if stopped else config.mask(in_a_line(error))
+        with suppress(LedgerError):
+            note_states(coordinator, ledger, number, None if stopped else cause)
+        with suppress(LedgerError):
+            finish("interrupted" if stopped else "failed", cause)
         raise
     return RecordedRun(number, coordinator.replay)
 
 
-def note_error(coordinator: Coordinator, ledger: Ledger, number: int, cause: str) -> None:
-    """Let the ledger know the states of a session that failed, the last of which is ERROR."""
+def note_states(coordinator: Coordinator, ledger: Ledger, number: int, cause: str | None) -> None:
+    """Let the ledger know the states of a session that was stopped.
+
+    Args:
+        coordinator: Who replayed it.
+        ledger: The ledger.
+        number: The run.
+        cause: What went wrong, which is its last state; None: nothing, it was interrupted.
+    """
     session, changes = coordinator.changes_so_far()
     if session is None:
         return
-    left = changes[-1].entered if changes else SessionState.NOT_STARTED
-    failed = StateChange(coordinator.data.now, left, SessionState.ERROR, cause)
-    ledger.record_states(number, [state_record(session, each) for each in (*changes, failed)])
+    if cause is not None:
+        left = changes[-1].entered if changes else SessionState.NOT_STARTED
+        failed = StateChange(coordinator.data.now, left, SessionState.ERROR, cause)
+        changes = (*changes, failed)
+    ledger.record_states(number, [state_record(session, change) for change in changes])
 
 
 def state_record(session: Session, change: StateChange) -> StateRecord:

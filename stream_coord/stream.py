@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_coord.bars import Bar
 from stream_coord.compute.digest import (
@@ -53,6 +54,7 @@ class SessionStream:
 
     Attributes:
         changes: The changes of the session's state, in order of time.
+        passed: How many of them have been told.
         bars: Base bars delivered so far.
         derived_bars: Derived bars delivered so far.
         updates: Update events of upkeep delivered so far, whoever listens: those in the digest.
@@ -71,20 +73,22 @@ class SessionStream:
         # Of the bars that are streamed: what upkeep fills does not end a silence.
         heard = block.ends[block.today :][block.present[:, block.today :].any(axis=0)]
         self.changes = state_changes(data.session, heard, timeout_micros)
+        keys = symbol_keys(block.symbols)
         self._data = data
         self._pace = pace or Pace()
         self._keeper = keeper
         self._block = block
         self._derived = [
-            Delivery(data._pristine.derived[interval], self._records) for interval in data.derived
+            Delivery(data._pristine.derived[interval], keys) for interval in data.derived
         ]
         self._starts: list[int] = block.starts.tolist()
         self._ends: list[int] = block.ends.tolist()
-        self._keys = symbol_keys(block.symbols)
+        self._keys = keys
         self._digest = SessionDigest(data.session.date)
         self._chunk_slots = max(1, _CHUNK_BARS // max(1, len(block.symbols)))
         self._calls = Callbacks(strategy, block.interval)
         self._on_first_bar: Callable[[], None] | None = on_first_bar
+        self.passed = 0
         self.bars = 0
         self.derived_bars = 0
         self.updates = 0
@@ -103,6 +107,7 @@ class SessionStream:
             slot = self._advance(slot, change.time)
             self._pace.wait_until(change.time)
             data.show(slot, change.time)
+            self.passed += 1
             self._digest.add_boundary(change.time, change.left.value, change.entered.value)
             calls.one("on_state", data, change)
         calls.one("on_session_end", data)
@@ -167,7 +172,7 @@ class SessionStream:
     def _chunk_of(self, first: int, stop: int) -> Chunk:
         calls, subscriptions = self._calls, self._data.subscriptions
         subscribed = subscriptions.active
-        records = self._records(self._block, first, stop, RANK_BASE)
+        records = _records(self._block, self._keys, first, stop, RANK_BASE)
         chunk = Chunk(first, records, self._block.present[:, first:stop], subscribed)
         if subscribed or calls.watch_minutes:
             chunk.bars = bar_objects(self._block, first, stop, subscribed or calls.watch_bars)
@@ -196,17 +201,6 @@ class SessionStream:
         else:
             self._data.show(stop, self._ends[stop - 1])
             self._drop_updates()
-
-    def _records(self, block: Block, first: int, stop: int, rank: int) -> Records:
-        return bar_records(
-            block.ends[first:stop],
-            self._keys,
-            block.interval.micros,
-            block.values[:, :, first:stop],
-            block.present[:, first:stop],
-            block.flags[:, first:stop],
-            rank,
-        )
 
     # -- upkeep --------------------------------------------------------------------------------
 
@@ -325,12 +319,12 @@ class Delivery:
 
     Args:
         block: The bars.
-        records: Makes records of some of its slots.
+        keys: The `symbol_keys` of its rows.
     """
 
-    def __init__(self, block: Block, records: Callable[[Block, int, int, int], Records]) -> None:
+    def __init__(self, block: Block, keys: NDArray[np.uint64]) -> None:
         self._block = block
-        self._records = records
+        self._keys = keys
         self._ends: list[int] = block.ends.tolist()
         self._next = block.today
 
@@ -339,4 +333,17 @@ class Delivery:
         first, self._next = self._next, bisect_right(self._ends, time, self._next)
         if first == self._next:
             return _NO_RECORDS
-        return self._records(self._block, first, self._next, RANK_DERIVED)
+        return _records(self._block, self._keys, first, self._next, RANK_DERIVED)
+
+
+def _records(block: Block, keys: NDArray[np.uint64], first: int, stop: int, rank: int) -> Records:
+    """Return the records of the bars in some slots of a block."""
+    return bar_records(
+        block.ends[first:stop],
+        keys,
+        block.interval.micros,
+        block.values[:, :, first:stop],
+        block.present[:, first:stop],
+        block.flags[:, first:stop],
+        rank,
+    )

@@ -49,29 +49,31 @@ def history_notes(replay: Replay) -> list[str]:
     """Return what a user should know of history that is shorter than asked for."""
     short = _shortfalls(replay)
     without = [each for each in short if each.missing]
+    whom = "any of these symbols"
     notes = []
     if len(without) == 1:
         only = without[0]
         there = only.asked - len(only.missing)
         notes.append(
             f"history of {only.session} has {there} of {plural(only.asked, 'session')}: "
-            f"the store has no bars of {_dates(only.missing)}."
+            f"no bars of {_dates(only.missing)} are stored of {whom}."
         )
     elif without:
         missing = sorted({day for each in without for day in each.missing})
         notes.append(
             f"history is short in {plural(len(without), 'session')}, {without[0].session} to "
-            f"{without[-1].session}: the store has no bars of {_dates(missing)}."
+            f"{without[-1].session}: no bars of {_dates(missing)} are stored of {whom}."
         )
     symbols = sorted({symbol for each in short for symbol in each.symbols})
     if symbols:
         some = [each for each in short if each.symbols]
-        where = "1 session" if len(some) == 1 else f"{len(some):,} sessions"
+        first, last = some[0].session, some[-1].session
+        where = f"{len(some):,} sessions, {first} to {last}" if first != last else f"{first}"
         named = ", ".join(symbols[:_SHOWN])
         more = f" and {len(symbols) - _SHOWN:,} more" if len(symbols) > _SHOWN else ""
         notes.append(
             f"{named}{more} {'has' if len(symbols) == 1 else 'have'} less history than others in "
-            f"{where}, {some[0].session} to {some[-1].session}; --json tells how much."
+            f"{where}; --json tells how much."
         )
     return notes
 

@@ -66,7 +66,7 @@ class AsyncSession:
     awaitables so that code written for a remote store runs as it is. What waits is ``async for``
     over `subscribe`. As everywhere, only bars whose end is at or before ``session.now`` are seen,
     and times are UTC microseconds. Reads without an `interval` are of the base bars; an interval
-    that nobody configured is activated when it is first asked for, back to the session's start.
+    that nobody configured is activated when it is first asked for, back to the oldest session held.
 
     All of them raise `SessionStoreError` for a symbol that the session does not have, and for an
     interval that cannot be built of its base bars.

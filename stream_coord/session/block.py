@@ -28,6 +28,9 @@ from stream_coord.session.sliding import Planes, Sliding
 if TYPE_CHECKING:
     import polars as pl
 
+_FEW = 32
+"""So many starts are found one by one in less time than a table takes."""
+
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Answer = TypeVar("_Answer")
 
@@ -42,10 +45,11 @@ class Writes:
     Needed because numpy lets other threads run while it copies many values.
     """
 
-    __slots__ = ("count",)
+    __slots__ = ("count", "gone")
 
     def __init__(self) -> None:
         self.count = 0  # odd while somebody writes; grows with every write
+        self.gone = False  # whether the memory is that of other bars by now
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -255,8 +259,9 @@ class Block:
         """Return the block of a later window, whose newest session has no bars yet.
 
         Where there is room it is the same memory, seen from further on. Then nothing of this block
-        is changed by it, and what is still written here is seen there. Otherwise the bars are
-        copied: those of history now, those of today by `arrive`.
+        is changed by it, only of those before it, and what is still written here is seen there.
+        Otherwise the bars are copied: those of history now, those of today by `arrive`. Where
+        there is no history, a block has memory of its own.
 
         Args:
             symbols: Its rows; those that this block has not have no history.
@@ -266,6 +271,8 @@ class Block:
         """
         begin = self._first_of(slots)
         offset, memory = self._offset + begin, self._memory
+        if most_sessions == 1:
+            return self.of(symbols, slots, writes)
         if (
             memory is not None
             and symbols == self.symbols
@@ -283,12 +290,16 @@ class Block:
     def arrive(self, before: Block, *, anew: bool) -> None:
         """Take over the bars of the block that this one follows, now that they are final.
 
+        Where the two share memory, that one's is given up: other bars will take its place.
+
         Args:
             before: That block.
             anew: Whether history is not what it was when this block was made: all is taken over,
                 and not today's bars alone.
         """
-        if self._memory is not before._memory:
+        if self._memory is before._memory:
+            before.writes.gone = True
+        else:
             first = before._first_of(self.slots)
             self._copy(before, first if anew else max(first, before.today), len(before.starts))
 
@@ -362,6 +373,9 @@ def slots_of(grid: Ints, interval: Interval, starts: Ints) -> Ints:
     """
     if not len(grid):
         return np.full(len(starts), -1, np.int64)
+    if len(starts) <= _FEW:
+        at = np.minimum(np.searchsorted(grid, starts), len(grid) - 1)
+        return np.where(grid[at] == starts, at, -1)
     # A table over the whole span, nights included: one division and one look-up a bar, where a
     # binary search would take nine steps.
     positions, table = _slot_table(grid, interval)

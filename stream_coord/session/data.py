@@ -75,7 +75,6 @@ class SessionData(SessionReads):
 
     Attributes:
         derived: The intervals to derive from the start, shorter ones first.
-        history_source: Where `load_historical_bars` takes history from; may be set.
         newest_end: End of the newest bar of the current session that came in by `add_bar` or
             `add_bars_batch`, of any symbol, visible or not; UTC microseconds, None before the
             first.
@@ -98,13 +97,16 @@ class SessionData(SessionReads):
     ) -> None:
         super().__init__(interval or Interval(MINUTE))
         self.derived = tuple(sorted({*derived} - {self._interval}))
-        self.history_source: HistorySource | None = None
+        self._history_source: HistorySource | None = None
         self.newest_end: int | None = None
+        if trailing < 0:
+            raise SessionStoreError(f"trailing is {trailing}; it cannot be negative")
         self._trailing = Trailing(trailing, None if kept is None else tuple(kept))
         self._asked: set[Interval] = {*(self._trailing.intervals or ())} - {self._interval}
         self._stopped = False
         self.subscriptions = Subscriptions(lambda: self.symbols, self._interval, self.activate)
         self.aio = AsyncSession(self)
+        self._beginning = Lock()  # held while one session follows another
         self._writing = Lock()
         self._latest = LatestBars(self._newest, self._writing)
         self.latest = self._latest.__getitem__
@@ -156,13 +158,16 @@ class SessionData(SessionReads):
             bars = self._empty(self.symbols, session)
         series = Series(bars) if isinstance(bars, Block) else bars
         self._check(session, series)
-        self._begin(session, series, replayed=replayed)
+        with self._beginning:
+            self._begin(session, series, replayed=replayed)
 
     def roll_session(self, session: Session, bars: Series | None = None) -> None:
         """Go on to a session: the current one becomes the newest of history, the oldest leaves.
 
-        No bar is moved for it. What a strategy itself added to a replay is left behind. Views of
-        the bars until now, such as `Bars`, are worth nothing any more.
+        No bar is moved for it, unless the memory is full or there are other symbols. What a
+        strategy itself added to a replay is left behind. Views of the bars until now are worth
+        nothing any more: `Bars` say so when they are asked, arrays show bars that are still to
+        come.
 
         Args:
             session: The session, after the current one.
@@ -175,23 +180,25 @@ class SessionData(SessionReads):
                 another interval or another session.
             IntervalError: the session is no whole number of bars.
         """
-        current, replayed = self._current, bars is not None
-        if session.start < current.session.end:
-            raise SessionStoreError(
-                f"the session {session.date} is not after the current one, {current.session.date}",
-                "Begin it with start_session() to start over.",
-            )
-        if replayed:
-            self.subscriptions.begin()
-        if bars is None:
-            source = self.history_source
-            bars = (
-                current.pristine.following(session)
-                if source is None
-                else source.following(current.pristine, session)
-            )
-        self._check(session, bars)
-        self._begin(session, bars, replayed=replayed, before=current)
+        with self._beginning:
+            current, replayed = self._current, bars is not None
+            if session.start < current.session.end:
+                raise SessionStoreError(
+                    f"the session {session.date} is not after the current one, "
+                    f"{current.session.date}",
+                    "Begin it with start_session() to start over.",
+                )
+            if replayed:
+                self.subscriptions.begin()
+            if bars is None:
+                source, last = self._history_source, current.pristine
+                bars = source.following(last, session) if source else last.following(session)
+            self._check(session, bars)
+            self._begin(session, bars, replayed=replayed, before=current)
+
+    def use_history(self, source: HistorySource | None) -> None:
+        """Say where `load_historical_bars`, and a roll over a split, take what they need from."""
+        self._history_source = source
 
     def load_historical_bars(self, source: HistorySource | None = None) -> None:
         """Take history, all of it anew, from where it is kept; today stays as it is.
@@ -199,14 +206,14 @@ class SessionData(SessionReads):
         A replay whose settings say ``history.auto_load`` has done so when a session begins.
 
         Args:
-            source: Where it is; None: `history_source`.
+            source: Where it is; None: where `use_history` says.
 
         Raises:
             SessionStoreError: there is no such source, the session rolled meanwhile, or, in a
                 replay, the history is not of the sessions that there is room for.
             StoreCorruptError: stored bytes are not what was written.
         """
-        source = source or self.history_source
+        source = source or self._history_source
         if source is None:
             raise SessionStoreError(
                 "there is nowhere to load history from",
@@ -214,11 +221,12 @@ class SessionData(SessionReads):
                 "history.enabled = false.",
             )
         current = self._current
-        loaded = source.load(self.symbols, current.session, (*self.derived, *self._asked))
+        loaded = source.load(self.symbols, current.session, tuple(current.series.derived))
         with self._writing:
             if self._current is not current:
                 raise SessionStoreError("the session has changed while its history was loaded")
             current.take_history(loaded)
+            self._trailing = loaded.trailing
             self._visible = current.visible
             self._latest.expire()
 
@@ -238,6 +246,7 @@ class SessionData(SessionReads):
         with self._writing:
             if before is not None:
                 series.arrive(before.pristine)
+            series.trailing = self._trailing
             for interval in chain(self.derived, self._asked):
                 series.activate(interval)
             self._current = Current(session, series, self.derived, replayed=replayed)
@@ -304,7 +313,8 @@ class SessionData(SessionReads):
         Args:
             symbol: The symbol.
             start: Start in UTC microseconds.
-            values: open, high, low, close, volume.
+            values: open, high, low, close, volume; in the terms of the current session, also where
+                the bar is one of history and a split lies between.
             flags: Bits of `stream_coord.bars`.
 
         Raises:
@@ -366,7 +376,14 @@ class SessionData(SessionReads):
 
     # -- upkeep --------------------------------------------------------------------------------
 
-    def keep(self, rows: Ints, slots: Ints, values: Floats, flags: NDArray[np.uint8]) -> Kept:
+    def keep(
+        self,
+        rows: Ints,
+        slots: Ints,
+        values: Floats,
+        flags: NDArray[np.uint8],
+        of: Block | None = None,
+    ) -> Kept:
         """Write what upkeep found of past minutes, visible from now on.
 
         It becomes part of what a replay tells of (`pristine`), and of what is read; only a
@@ -380,6 +397,8 @@ class SessionData(SessionReads):
             slots: Slots of the base block; int64, shape (n,); no cell twice.
             values: open, high, low, close, volume; float64, shape (5, n).
             flags: Bits of `stream_coord.bars`; uint8, shape (n,).
+            of: The block whose slots these are, if it may be another one by now: once its session
+                is over nothing is written. None: the current one.
 
         Returns:
             The cells of the pristine series that changed, in the order of the updates, of the base
@@ -389,20 +408,28 @@ class SessionData(SessionReads):
             SessionStoreError: a minute that is still to come; nothing was written.
         """
         with self._writing:
-            kept = self._current.keep(rows, slots, values, flags)
+            here = self._current.slots(slots, of)
+            if here is None:
+                return Kept([])
+            kept = self._current.keep(rows, here, values, flags)
             self._latest.expire()
         return kept
 
-    def note_states(self, rows: Ints, slots: Ints, states: NDArray[np.uint8]) -> None:
+    def note_states(
+        self, rows: Ints, slots: Ints, states: NDArray[np.uint8], of: Block | None = None
+    ) -> None:
         """Note what upkeep learned of minutes without a bar, for `metrics`.
 
         Args:
             rows: The symbols' rows; int64, shape (n,).
             slots: Slots of the base block; int64, shape (n,); those of history are left out.
             states: MISSING, NO_TRADE or UNRESOLVED of `stream_coord.compute.gaps`; shape (n,).
+            of: As for `keep`.
         """
         with self._writing:
-            self._current.note_states(rows, slots, states)
+            here = self._current.slots(slots, of)
+            if here is not None:
+                self._current.note_states(rows, here, states)
 
     def _newest(self, symbol: str) -> Bar | None:
         visible = self._visible

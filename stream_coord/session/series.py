@@ -274,7 +274,7 @@ class Series:
         """Take over all bars before today of another series of the same symbols and sessions."""
         self._history_changed = True
         pairs = [(self.base, other.base)]
-        pairs += [(mine, other.derived[at]) for at, mine in self.derived.items()]
+        pairs += [(mine, other.activate(at)) for at, mine in self.derived.items()]
         with self.base.writes.under_way():
             for mine, theirs in pairs:
                 mine.planes.part(0, mine.today).take(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_coord.bars import FIELDS, Bar
+from stream_coord.errors import SessionStoreError
 from stream_coord.session.block import Block, Floats, Ints
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(len(FIELDS))
@@ -21,6 +22,9 @@ class Bars(msgspec.Struct, gc=False, eq=False):
 
     Columns are views of the session store where no bar is missing in between (valid until the
     next step), and copies where one is. A `Bar` is made only for whoever asks for one.
+
+    When the session rolls, its memory is given to other bars: from then on whatever is asked for
+    raises `SessionStoreError`. A column that was taken before may show anything.
     """
 
     _block: Block
@@ -39,6 +43,15 @@ class Bars(msgspec.Struct, gc=False, eq=False):
     def symbol(self) -> str:
         """The symbol."""
         return self._block.symbols[self._row]
+
+    def _look(self) -> Block:
+        """Return the block, if its memory is still that of these bars."""
+        if self._block.writes.gone:
+            raise SessionStoreError(
+                f"these {self._block.label} bars of {self.symbol} are gone: the session has rolled",
+                "Ask for them anew, or copy what is to be kept over a roll.",
+            )
+        return self._block
 
     @property
     def start(self) -> Ints:
@@ -78,12 +91,12 @@ class Bars(msgspec.Struct, gc=False, eq=False):
     @property
     def flags(self) -> NDArray[np.uint8]:
         """The bits of `stream_coord.bars`; uint8, shape (n,)."""
-        return self._block.flags[self._row, self._slots]
+        return self._look().flags[self._row, self._slots]
 
     @property
     def n(self) -> NDArray[np.int32]:
         """Real base bars that each is built of (1 for a base bar); int32, shape (n,)."""
-        counts = self._block.n
+        counts = self._look().n
         if counts is None:
             return np.broadcast_to(np.int32(1), len(self))
         return counts[self._row, self._slots]
@@ -101,7 +114,7 @@ class Bars(msgspec.Struct, gc=False, eq=False):
         slots = self._slots
         position %= length
         slot = slots.start + position if isinstance(slots, slice) else int(slots[position])
-        return self._block.writes.consistent(lambda: bar_at(self._block, self._row, slot))
+        return self._block.writes.consistent(lambda: bar_at(self._look(), self._row, slot))
 
     def __iter__(self) -> Iterator[Bar]:
         (opens, highs, lows, closes, volumes), *counts = self._block.writes.consistent(self._lists)
@@ -112,14 +125,14 @@ class Bars(msgspec.Struct, gc=False, eq=False):
 
     def _lists(self) -> tuple[list[list[float]], *tuple[list[int], ...]]:
         """Return the values, the flags and, where they are not all 1, `n` and `n_expected`."""
-        block, row, slots = self._block, self._row, self._slots
+        block, row, slots = self._look(), self._row, self._slots
         values, flags = block.values[:, row, slots].tolist(), block.flags[row, slots].tolist()
         if block.n is None:
             return values, flags
         return values, flags, self.n.tolist(), self.n_expected.tolist()
 
     def _column(self, field: int) -> Floats:
-        return self._block.values[field, self._row, self._slots]
+        return self._look().values[field, self._row, self._slots]
 
 
 def bar_at(block: Block, row: int, slot: int) -> Bar:

@@ -1,7 +1,7 @@
 """What may be seen of a session's bars: the blocks, the time, and everything that reads a block.
 
 Rows are positions in the blocks' symbols; the session store turns symbols into rows. A reader
-takes what it needs from one `Visible`, so a session that begins meanwhile cannot mix with it.
+takes what it needs from one `Visible`, so that it sees one session, whichever begins meanwhile.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from stream_coord.calendars import Session
 from stream_coord.errors import SessionStoreError
 from stream_coord.interval import Interval
 from stream_coord.session.arrival import Arrival
-from stream_coord.session.block import Bools, Floats, Ints, slots_of
+from stream_coord.session.block import Block, Bools, Floats, Ints, slots_of
 from stream_coord.session.series import Kept, Series, Touched
 from stream_coord.session.views import bar_at
 from stream_coord.session.visible import Visible
@@ -137,6 +137,15 @@ class Current:
         """Note what upkeep learned of minutes without a bar."""
         with self.series.base.writes.under_way():
             self.visible.note(rows, slots, states)
+
+    def slots(self, slots: Ints, of: Block | None) -> Ints | None:
+        """Return slots of a block as those of the current one; None: its session is over."""
+        base = self.pristine.base
+        if of is None or of is base:
+            return slots
+        if of.sessions[-1] != self.session:
+            return None
+        return slots + (base.today - of.today)
 
     def drain_updates(self) -> list[Bar]:
         """Return the updates and forget them."""

@@ -343,7 +343,7 @@ def test_an_event_loop_loads_rolls_and_reads(tmp_path: Path) -> None:
     store.write(ONE_MINUTE, frame.sort("symbol", "start"))
     thursday, friday = calendar.sessions(date(2024, 12, 5), date(2024, 12, 6))
     data = SessionData(SYMBOLS, thursday, trailing=2)
-    data.history_source = History(store, calendar, ONE_MINUTE, 2)
+    data.use_history(History(store, calendar, ONE_MINUTE, 2))
 
     async def use() -> None:
         await data.aio.load_historical_bars()

@@ -372,3 +372,28 @@ def test_the_first_minute_of_a_day_has_its_average_of_the_days_before() -> None:
         (16.5, 14, 7.0),  # Thursday: 13 ... 20; Tuesday and Wednesday
         (22.5, 14, 13.0),  # Friday: 19 ... 26; Wednesday and Thursday
     ]
+
+
+@pytest.mark.parametrize("first", [4, 5])
+def test_two_splits_over_a_weekend_count_one_after_the_other(first: int) -> None:
+    """Oldest first, to the last bit, whether Monday follows on Friday or is loaded by itself."""
+    friday, monday = days()[4:6]
+    values = (17.0, 18.0, 16.0, 17.0, 17.0)
+    bars: Bars = {("AB", start): values for start in (friday.open, monday.open)}
+    ratios = {friday.date: 3.0, monday.date - timedelta(2): 7.0, monday.date: 0.1}
+    ratios[monday.date + timedelta(1)] = 5.0
+    splits = Splits(Split("AB", day, ratios[day]) for day in sorted(ratios, reverse=True))
+    with stored(bars) as store:
+        coordinator = Coordinator(
+            store,
+            ONE_MINUTE,
+            Universe(SYMBOLS),
+            days()[first:6],
+            history=History(store, calendar(), ONE_MINUTE, 1, splits=splits),
+        )
+        coordinator.run()
+    old, new = coordinator.data.all_bars("AB")
+    assert (old.open, old.volume) == (17.0 / 7.0 / 0.1, 17.0 * 7.0 * 0.1)
+    assert old.open != 17.0 / 0.1 / 7.0
+    assert old.volume != 17.0 * 0.1 * 7.0
+    assert (new.open, new.volume) == (17.0, 17.0)

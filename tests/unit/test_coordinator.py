@@ -11,16 +11,19 @@ from pathlib import Path
 from threading import Timer
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 
 from stream_coord.bars import Bar, Symbol, frame_schema
-from stream_coord.calendars import Segment, Session, open_calendar
+from stream_coord.calendars import Calendar, Segment, Session, open_calendar
+from stream_coord.calendars.schedule import MISSING, Schedule, day_number
 from stream_coord.clock import FixedClock, parse_moment
 from stream_coord.compute.digest import run_digest
 from stream_coord.config import load_config
 from stream_coord.coordinator import Coordinator, ReplayedSession
 from stream_coord.errors import NoBarsError, StrategyError
+from stream_coord.history import History
 from stream_coord.interval import DAY, MINUTE, Interval
 from stream_coord.moment import Moment
 from stream_coord.pace import Pace
@@ -30,6 +33,7 @@ from stream_coord.stores import open_store
 from stream_coord.stores.base import BarStore
 from stream_coord.stores.ledger import open_ledger
 from stream_coord.strategy import Strategy
+from stream_coord.upkeep import Upkeep
 
 ONE_MINUTE = Interval(MINUTE)
 OPEN = parse_moment("2018-11-19T14:30:00Z")
@@ -200,9 +204,44 @@ def test_sessions_roll_through_one_memory(store: BarStore) -> None:
             assert sum(memory() is not None for memory in memories) <= 2
             assert sum(block() is not None for block in blocks) <= 2
 
-    coordinator(store, range(60), Looking()).run()
+    days = range(60)
+    numbers = day_number(session(0).date) + np.arange(60)
+    times = np.array([[MISSING, *_edges(session(day)), MISSING] for day in days])
+    calendar = Calendar("TEST", "regular", Schedule("UTC", numbers, times), "by hand", "0")
+    history = History(store, calendar, ONE_MINUTE, 2)
+    sessions, universe = [session(day) for day in days], Universe(("A", "B"))
+    Coordinator(store, ONE_MINUTE, universe, sessions, Looking(), history=history).run()
     assert len(blocks) == 60
     assert 2 < len(memories) < 12
+
+
+def _edges(day: Session) -> list[int]:
+    first, second = day.segments
+    return [first.open, first.close, second.open, second.close]
+
+
+def test_a_session_leaves_no_cycle_behind(store: BarStore) -> None:
+    """What has streamed is freed at once, not when the collector happens to run."""
+    blocks: list[weakref.ref[object]] = []
+
+    class Looking(Counting):
+        def on_session_start(self) -> None:
+            blocks.append(weakref.ref(self.session._pristine.base.values))
+
+        def on_session_end(self) -> None:
+            assert sum(block() is not None for block in blocks) <= 2
+
+    gc.collect()
+    gc.disable()
+    try:
+        sessions, derived = [session(day) for day in range(8)], (Interval(2 * MINUTE),)
+        upkeep = Upkeep(derived=derived)
+        Coordinator(
+            store, ONE_MINUTE, Universe(("A", "B")), sessions, Looking(), upkeep=upkeep
+        ).run()
+    finally:
+        gc.enable()
+    assert len(blocks) == 8
 
 
 class Turning:
