@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,12 +9,9 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import Figure, Goal, compare, duration, measure, statement
 from benchmarks.lab import Lab
-from benchmarks.sample import BASE, symbol_names
 from stream_coord.compute.gaps import gap_runs
 from stream_coord.interval import Interval
-from stream_coord.session.block import Block
 from stream_coord.session.data import SessionData
-from stream_coord.session.series import Series
 
 _SLOT = 200
 
@@ -40,7 +36,7 @@ def latest_first(lab: Lab) -> Figure:
     def read_all() -> None:
         data.start_session(data.session, lab.block(lab.few, data.session))
         for slot in slots:
-            data.show(slot + 1, ends[slot])
+            data._show(slot + 1, ends[slot])
             for symbol in data.symbols:
                 data.latest(symbol)
 
@@ -133,25 +129,6 @@ def gaps_of_a_year(lab: Lab) -> Figure:
     return _gaps(lab, name, present, Goal(300_000))
 
 
-def memory(lab: Lab) -> Figure:
-    """Measure the arrays of five sessions of history and one of today."""
-    sessions, fives = lab.sessions[:6], Interval.parse("5m")
-
-    def hold() -> float:
-        tracemalloc.start()
-        data = SessionData(symbol_names(lab.few), sessions[-1])
-        block = Block.empty(data.symbols, sessions, BASE)
-        data.start_session(sessions[-1], Series(block, [fives]))
-        held, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return held / 1e6
-
-    value = measure(hold, lab.repeats)
-    return Figure(
-        f"session store, {lab.few:,} symbols, 6 sessions of 1m and 5m", value, "MB", goal=Goal(16)
-    )
-
-
 def _gaps(lab: Lab, name: str, present: NDArray[np.bool_], goal: Goal | None = None) -> Figure:
     expected = np.ones(present.shape[1], np.bool_)
     names = {"present": present, "expected": expected}
@@ -168,7 +145,7 @@ def _visible(lab: Lab, symbols: int) -> SessionData:
     block = lab.block(symbols, lab.sessions[0])
     data = SessionData(block.symbols, lab.sessions[0])
     data.start_session(lab.sessions[0], block)
-    data.show(_SLOT, int(block.ends[_SLOT - 1]))
+    data._show(_SLOT, int(block.ends[_SLOT - 1]))
     return data
 
 

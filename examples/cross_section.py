@@ -1,5 +1,8 @@
 """A strategy on all symbols at once: which one rose most in the last minutes?
 
+History and today are one run of minutes: in the first ones of a day the last minutes are those of
+the evening before.
+
 sc replay --from 2018-11-02 --to 2018-11-23 --strategy cross_section.py:Strongest
 """
 

@@ -1,5 +1,8 @@
 """A strategy that counts how often two moving averages of the close cross.
 
+The averages go back over the nights: history and today are one run of bars, and a day's first
+minute has the whole of the slow one.
+
 sc replay --from 2018-11-02 --to 2018-11-23 --strategy moving_average.py:MovingAverage
 """
 
@@ -17,15 +20,12 @@ class MovingAverage(Strategy):
         slow: Bars of the slow average.
     """
 
-    def __init__(self, fast: int = 5, slow: int = 20) -> None:
+    def __init__(self, fast: int = 20, slow: int = 200) -> None:
         self.fast = fast
         self.slow = slow
         self.long: set[str] = set()
         self.crossings = 0
-
-    def on_session_start(self) -> None:
-        """Begin each day flat."""
-        self.long.clear()
+        self.at_the_open = 0
 
     def on_bar(self, bar: Bar) -> None:
         """Compare the averages whenever a bar ends."""
@@ -35,8 +35,9 @@ class MovingAverage(Strategy):
         rising = closes[-self.fast :].mean() > closes.mean()
         if rising != (bar.symbol in self.long):
             self.crossings += 1
+            self.at_the_open += bar.start == self.session.session.open
             (self.long.add if rising else self.long.discard)(bar.symbol)
 
     def result(self) -> object:
         """Return what `sc replay` prints as the result."""
-        return {"crossings": self.crossings}
+        return {"crossings": self.crossings, "in the first minute": self.at_the_open}

@@ -99,7 +99,7 @@ def to_micros(moment: datetime) -> int:
 
 def from_micros(micros: int) -> datetime:
     """Return UTC microseconds as an aware UTC datetime, exactly."""
-    return _EPOCH + timedelta(microseconds=micros)
+    return _EPOCH + timedelta(microseconds=int(micros))  # of an array's element, too
 
 
 def day_number(day: date) -> int:

@@ -15,6 +15,7 @@ from stream_coord.ahead import Errands
 from stream_coord.calendars import Session
 from stream_coord.compute.digest import run_digest
 from stream_coord.compute.quality import GapRow
+from stream_coord.compute.splits import Split
 from stream_coord.delivery import wanted_intervals
 from stream_coord.errors import NoBarsError, StrategyError
 from stream_coord.history import History, Shortfall
@@ -88,6 +89,7 @@ class Replay:
     Attributes:
         speed: Simulated seconds per second; None: as fast as it went.
         sessions: The sessions replayed so far.
+        splits: Those that its history is rescaled by.
         lag_seconds: How late the latest of all minutes came; 0 at full speed.
         timings: Seconds: startup, first_bar (both since the start of the run), stream, waiting
             (for minutes to be due; not part of stream), upkeep, roll, total.
@@ -96,6 +98,7 @@ class Replay:
 
     speed: float | None = None
     sessions: list[ReplayedSession] = field(default_factory=list)
+    splits: Sequence[Split] = ()
 
     timings: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(
@@ -183,7 +186,8 @@ class Coordinator:
         )
         self.data.use_history(history)
         self.data.subscriptions.later = universe.symbols
-        self.replay = Replay(self._pace.factor)
+        splits = history.known_splits(universe.symbols, sessions) if history else ()
+        self.replay = Replay(self._pace.factor, splits=splits)
 
     def run(self, on_session: Callable[[ReplayedSession], None] = lambda _: None) -> Replay:
         """Replay all sessions.

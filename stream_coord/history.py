@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_coord.calendars import Calendar, Session
-from stream_coord.compute.splits import Splits
+from stream_coord.compute.splits import Split, Splits
 from stream_coord.interval import Interval
 from stream_coord.session.block import Block, Bools
 from stream_coord.session.series import Series, Trailing
@@ -72,6 +72,19 @@ class History:
     def sessions(self, session: Session) -> tuple[Session, ...]:
         """Return the sessions before one, oldest first; fewer only where the calendar begins."""
         return self.calendar.sessions_before(session.date, self.trailing)
+
+    def known_splits(
+        self, symbols: Sequence[str], sessions: Sequence[Session]
+    ) -> tuple[Split, ...]:
+        """Return the splits by which the history of some sessions is rescaled, oldest first.
+
+        Args:
+            symbols: Of which symbols.
+            sessions: The sessions, ascending; at least one.
+        """
+        oldest = (*self.sessions(sessions[0]), sessions[0])[0]
+        known = self.splits.known(symbols, oldest.date, sessions[-1].date)
+        return tuple(split for _, split in known)
 
     def load(
         self, symbols: Sequence[str], session: Session, derived: Iterable[Interval] = ()

@@ -19,7 +19,7 @@ from stream_coord.calendars import Calendar, Session, open_calendar
 from stream_coord.compute.splits import Splits
 from stream_coord.config import Config
 from stream_coord.config.masking import shown_form
-from stream_coord.errors import LedgerMissingError
+from stream_coord.errors import LedgerMissingError, NoBarsError
 from stream_coord.interval import SECOND, Interval
 from stream_coord.planning import Universe, choose_sessions, choose_universe, next_to_replay
 from stream_coord.stores import open_store
@@ -117,7 +117,13 @@ def plan_replay(
         cursor = _cursor(config, ledger)
         first = last = next_to_replay(calendar, store, interval, cursor).date
     sessions = choose_sessions(calendar, store, interval, first, last)
-    universe = choose_universe(store, interval, sessions, config.symbols)
+    try:
+        universe = choose_universe(store, interval, sessions, config.symbols)
+    except NoBarsError as error:
+        if next_one:
+            error.message = f"the session after the current one is {first}, and {error.message}"
+            error.hint = f"{error.hint} --session DATE replays any session."
+        raise
     return Plan(calendar, store, config, sessions, universe)
 
 
@@ -128,6 +134,17 @@ def _cursor(config: Config, ledger: Ledger | None) -> str | None:
         return None if cursor is None else cursor.session
     with existing_ledger(config) as found:
         return _cursor(config, found) if found else None
+
+
+def newest_sealed(config: Config) -> date | None:
+    """Return the newest session that `sc roll` has sealed, if the ledger knows any.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    with existing_ledger(config) as ledger:
+        sealed = [seal.session for seal in ledger.seals(cursor_key(config))] if ledger else []
+    return date.fromisoformat(max(sealed)) if sealed else None
 
 
 def calendar_of(config: Config) -> Calendar:
@@ -236,8 +253,7 @@ def upkeep_of(config: Config) -> Upkeep:
     """
     from stream_coord.upkeep import Upkeep
 
-    chosen = config.settings.upkeep
-    timeout_micros = config.settings.session.timeout_seconds * SECOND
+    chosen, timeout_micros = config.settings.upkeep, timeout_of(config)
     if not chosen.enabled:
         return Upkeep(timeout_micros=timeout_micros)
     derived = chosen.derived_intervals if chosen.auto_compute_derived else ()
@@ -250,6 +266,11 @@ def upkeep_of(config: Config) -> Upkeep:
         synthesize=chosen.synthesize == "flat",
         timeout_micros=timeout_micros,
     )
+
+
+def timeout_of(config: Config) -> int:
+    """Return how long a session may be silent, microseconds: a bar's length at least."""
+    return max(config.settings.session.timeout_seconds * SECOND, config.base_interval.micros)
 
 
 def enquirer_of(config: Config) -> Enquirer:

@@ -13,7 +13,7 @@ from traceback import extract_tb
 from types import ModuleType
 
 from stream_coord.bars import Bar
-from stream_coord.errors import StrategyError, UsageError, near_miss
+from stream_coord.errors import StrategyError, StreamCoordError, UsageError, near_miss
 from stream_coord.session.boundaries import StateChange
 from stream_coord.session.data import SessionData
 
@@ -147,7 +147,8 @@ def _user_code(doing: str) -> Iterator[None]:
 def describe(error: BaseException) -> str:
     """Return an exception of user code in one line: type, message, and the user's line."""
     try:
-        message = " ".join(str(error).split())
+        parts = (error.message, error.hint) if isinstance(error, StreamCoordError) else (error,)
+        message = ". ".join(" ".join(str(part).split()) for part in parts if part)
     except Exception:  # noqa: BLE001 - this is user code as well
         message = "(its message cannot be shown)"
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -99,6 +99,10 @@ class SessionStream:
         Raises:
             StrategyError: a callback raised.
         """
+        with self._data._driven():
+            return self._run()
+
+    def _run(self) -> str:
         data, calls = self._data, self._calls
         calls.one("on_session_start", data)
         slot = self._block.today
@@ -106,7 +110,7 @@ class SessionStream:
         for change in self.changes:
             slot = self._advance(slot, change.time)
             self._pace.wait_until(change.time)
-            data.show(slot, change.time)
+            data._show(slot, change.time)
             self.passed += 1
             self._digest.add_boundary(change.time, change.left.value, change.entered.value)
             calls.one("on_state", data, change)
@@ -132,7 +136,7 @@ class SessionStream:
         """Let upkeep do what is due before a time, up to which no minute ends."""
         while (check := self._next_check(time - 1)) is not None:
             self._pace.wait_until(check)
-            self._data.show(slot, check)
+            self._data._show(slot, check)
             self._look_after(check)
             if self._watched:
                 self._data.subscriptions.publish(check, self._tell_updates(check))
@@ -185,12 +189,12 @@ class SessionStream:
         base = chunk.records_of(first, stop)
         self.bars += len(base)
         if self._on_first_bar is not None and len(base):
-            self._data.show(first + 1, self._ends[first])
+            self._data._show(first + 1, self._ends[first])
             self._on_first_bar()
             self._on_first_bar = None
         if check is not None:
             self._digest.add(base)
-            self._data.show(stop, check)
+            self._data._show(stop, check)
             self._look_after(check)
             base = base[:0]
         derived = [one.until(self._ends[stop - 1]) for one in self._derived]
@@ -199,7 +203,7 @@ class SessionStream:
         if chunk.ending is not None:
             self._deliver(chunk, chunk.ending, first, stop)
         else:
-            self._data.show(stop, self._ends[stop - 1])
+            self._data._show(stop, self._ends[stop - 1])
             self._drop_updates()
 
     # -- upkeep --------------------------------------------------------------------------------
@@ -236,7 +240,7 @@ class SessionStream:
         objects, counts = chunk.bars
         for slot in range(first, stop):
             now = self._ends[slot]
-            data.show(slot + 1, now)
+            data._show(slot + 1, now)
             # As they are now: what the strategy adds from here on is an update, later.
             derived = ending.at(now) if now in ending.times else ()
             bars: Iterable[Bar] = islice(objects, counts[slot - chunk.first])

@@ -17,7 +17,7 @@ NOT_BUILT = ("prefetch",)
 def is_built(key: str) -> bool:
     """Tell whether the setting of a dotted key has an effect in this version.
 
-    >>> is_built("store.url"), is_built("history.enabled")
+    >>> is_built("store.url"), is_built("prefetch.enabled")
     (True, False)
     """
     return not any(key == name or key.startswith(name + ".") for name in NOT_BUILT)
@@ -173,7 +173,10 @@ class SessionSettings(Struct, frozen=True, kw_only=True):
     ] = True
     timeout_seconds: Annotated[
         Seconds,
-        Meta(description="No bar of any symbol for so long makes an active session time out."),
+        Meta(
+            description="No bar of any symbol for so long, or for as long as a bar is, makes an "
+            "active session time out."
+        ),
     ] = 300
     boundary_check_interval_seconds: Annotated[
         Seconds,

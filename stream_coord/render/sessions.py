@@ -17,8 +17,12 @@ _SHOWN = 5
 
 
 def history_json(replay: Replay) -> dict[str, object]:
-    """Return of each session whose history is short what it lacks."""
+    """Return what history was brought into other terms by, and what each session lacks of it."""
     return {
+        "splits": [
+            {"symbol": split.symbol, "date": split.day.isoformat(), "ratio": split.ratio}
+            for split in replay.splits
+        ],
         "short": [
             {
                 "session": short.session.isoformat(),
@@ -27,7 +31,7 @@ def history_json(replay: Replay) -> dict[str, object]:
                 "symbols": dict(short.symbols),
             }
             for short in _shortfalls(replay)
-        ]
+        ],
     }
 
 
@@ -65,8 +69,12 @@ def history_notes(replay: Replay) -> list[str]:
             f"{without[-1].session}: no bars of {_dates(missing)} are stored of {whom}."
         )
     symbols = sorted({symbol for each in short for symbol in each.symbols})
-    if symbols:
-        some = [each for each in short if each.symbols]
+    some = [each for each in short if each.symbols]
+    if len(some) == 1 and len(symbols) <= _SHOWN:
+        one = some[0]
+        counts = ", ".join(f"{symbol} {count}" for symbol, count in sorted(one.symbols.items()))
+        notes.append(f"history of {one.session} is shorter for some: of {one.asked}, {counts}.")
+    elif symbols:
         first, last = some[0].session, some[-1].session
         where = f"{len(some):,} sessions, {first} to {last}" if first != last else f"{first}"
         named = ", ".join(symbols[:_SHOWN])
@@ -86,8 +94,11 @@ def silence_lines(replay: Replay, zone: ZoneInfo) -> list[str]:
         for change in replayed.changes:
             if change.entered is SessionState.TIMEOUT:
                 until = min(time for time in ended if time > change.time)
-                begin, end = format_moment(change.time, zone), format_moment(until, zone)
-                silences.append(f"TIMEOUT from {begin[:16]} to {end[11:16]}: no bar of any symbol.")
+                begin, end = (format_moment(time, zone)[:16] for time in (change.time, until))
+                shown = end if begin[:10] != end[:10] else end[11:]
+                silences.append(
+                    f"TIMEOUT from {begin} to {shown} ({zone.key}): no bar of any symbol."
+                )
     more = len(silences) - _SHOWN
     rest = [f"... and {plural(more, 'more time-out')}; --json has all states."] if more > 0 else []
     return [*silences[:_SHOWN], *rest]

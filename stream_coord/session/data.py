@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
@@ -104,6 +105,7 @@ class SessionData(SessionReads):
         self._trailing = Trailing(trailing, None if kept is None else tuple(kept))
         self._asked: set[Interval] = {*(self._trailing.intervals or ())} - {self._interval}
         self._stopped = False
+        self._streams = False
         self.subscriptions = Subscriptions(lambda: self.symbols, self._interval, self.activate)
         self.aio = AsyncSession(self)
         self._beginning = Lock()  # held while one session follows another
@@ -148,9 +150,11 @@ class SessionData(SessionReads):
                 `add_bar`.
 
         Raises:
-            SessionStoreError: the bars are of another interval or another session.
+            SessionStoreError: the bars are of another interval or another session, or the current
+                session streams.
             IntervalError: the session is no whole number of bars.
         """
+        self._refuse_in_replay("start_session()")
         replayed = bars is not None
         if replayed:
             self.subscriptions.begin()
@@ -176,10 +180,11 @@ class SessionData(SessionReads):
                 come through `add_bar`.
 
         Raises:
-            SessionStoreError: the session is not after the current one, or the bars are of
-                another interval or another session.
+            SessionStoreError: the session is not after the current one, the bars are of another
+                interval or another session, or the current session streams.
             IntervalError: the session is no whole number of bars.
         """
+        self._refuse_in_replay("roll_session()")
         with self._beginning:
             current, replayed = self._current, bars is not None
             if session.start < current.session.end:
@@ -206,7 +211,7 @@ class SessionData(SessionReads):
         A replay whose settings say ``history.auto_load`` has done so when a session begins.
 
         Args:
-            source: Where it is; None: where `use_history` says.
+            source: Where it is, from now on; None: where `use_history` says.
 
         Raises:
             SessionStoreError: there is no such source, the session rolled meanwhile, or, in a
@@ -217,9 +222,10 @@ class SessionData(SessionReads):
         if source is None:
             raise SessionStoreError(
                 "there is nowhere to load history from",
-                "Give a stream_coord.history.History; a replay has one unless the settings say "
-                "history.enabled = false.",
+                "Give a stream_coord.history.History; a replay has one unless history.enabled is "
+                "false or history.trailing_days is 0.",
             )
+        self._history_source = source
         current = self._current
         loaded = source.load(self.symbols, current.session, tuple(current.series.derived))
         with self._writing:
@@ -229,6 +235,22 @@ class SessionData(SessionReads):
             self._trailing = loaded.trailing
             self._visible = current.visible
             self._latest.expire()
+
+    @contextmanager
+    def _driven(self) -> Iterator[None]:
+        """Let a replay alone move the clock and begin sessions; for as long as one streams."""
+        self._streams = True
+        try:
+            yield
+        finally:
+            self._streams = False
+
+    def _refuse_in_replay(self, call: str) -> None:
+        if self._streams:
+            raise SessionStoreError(
+                f"{call} is for feeds: a replay moves on by itself",
+                "What may be seen at this minute is what there is.",
+            )
 
     def _empty(self, symbols: Sequence[str], session: Session) -> Series:
         return Series.empty(symbols, [session], self._interval, self.derived, self._trailing)
@@ -275,16 +297,17 @@ class SessionData(SessionReads):
             now: UTC microseconds; never earlier than before within a session.
 
         Raises:
-            SessionStoreError: `now` lies before the present time.
+            SessionStoreError: `now` lies before the present time, or a replay moves the clock.
         """
         if now < self.now:
             raise SessionStoreError(
                 f"cannot turn the clock back from {self.now} to {now} (UTC microseconds)",
                 "Begin a session with start_session() to start over.",
             )
-        self.show(self._visible.slots_ended(now), now)
+        self._refuse_in_replay("advance_to()")
+        self._show(self._visible.slots_ended(now), now)
 
-    def show(self, slots: int, now: int) -> None:
+    def _show(self, slots: int, now: int) -> None:
         """Make the first `slots` slots visible: a replay's step, which knows its slot by heart."""
         if self._stopped:
             raise KeyboardInterrupt("the replay was stopped")

@@ -186,6 +186,18 @@ def test_sessions_that_the_store_lacks_are_named(sc: Run, six_sessions: Path) ->
         assert day not in answer.err
 
 
+def test_a_report_goes_up_to_the_newest_sealed_session(sc: Run, six_sessions: Path) -> None:
+    """Nothing was imported on the 14th, and the roll has sealed that nothing is there."""
+    listed = 'symbols=["SPY"]'
+    assert sc("roll", "--to", "2013-10-15", "--set", listed).code == 0
+    answer = sc("report", "--set", listed, "--json", "--fail-under", "99")
+    assert answer.code == 1
+    assert "2013-10-14" in answer.err
+    assert answer.document["rows"][-1]["session"] == "2013-10-14"
+    shorter = sc("report", "--set", listed, "--to", "2013-10-11", "--fail-under", "99")
+    assert shorter.code == 0, shorter.err
+
+
 def test_after_the_roll_the_oldest_session_is_gone(six_sessions: Path, real_bars: Path) -> None:
     store, calendar = open_store("delta:data/bars", six_sessions), open_calendar("NYSE")
     today, following = (calendar.session(date(2013, 10, day)) for day in (11, 14))

@@ -71,19 +71,19 @@ def example() -> ModuleType:
 def expected_watches(bars: pl.DataFrame) -> pl.DataFrame:
     """Return bars, breakouts and led minutes of each watched symbol."""
     own = bars.filter(pl.col("symbol").is_in(WATCHED)).sort("symbol", "start")
-    before = pl.col("high").shift(1).rolling_max(20).over("symbol", "session")
+    before = pl.col("high").shift(1).rolling_max(20).over("symbol")  # over the nights as well
     own = own.with_columns(
         breakout=(pl.col("close") > before).fill_null(value=False),
         rise=pl.col("close") / pl.col("open"),
     )
-    # What is known of the others at each minute's end: their newest bar of the session.
+    # What is known of the others at each minute's end: their newest bar, of whatever session.
     grid = (
         own.select("session", "start").unique().join(pl.DataFrame({"symbol": WATCHED}), how="cross")
     )
     known = (
         grid.join(own.select("symbol", "start", "rise"), on=["symbol", "start"], how="left")
         .sort("symbol", "start")
-        .with_columns(pl.col("rise").forward_fill().over("symbol", "session"))
+        .with_columns(pl.col("rise").forward_fill().over("symbol"))
     )
     best = known.group_by("start").agg(best=pl.col("rise").max())
     return (
@@ -102,20 +102,25 @@ def test_its_numbers_are_those_of_the_stored_bars(
 ) -> None:
     bars = streamed(settings)
     main = example().main(settings)
-    replay, watches, metrics = asyncio.run(asyncio.wait_for(main, GUARD_SECONDS))
+    week = asyncio.run(asyncio.wait_for(main, GUARD_SECONDS))
+    replay = week.replay
 
-    seen = [(watch.symbol, watch.bars, watch.breakouts, watch.led) for watch in watches]
+    seen = [(watch.symbol, watch.bars, watch.breakouts, watch.led) for watch in week.watches]
     assert seen == expected_watches(bars).rows()
     assert replay.bars == len(bars)
     assert replay.result["turnover"] == pytest.approx((bars["close"] * bars["volume"]).sum(), abs=1)
 
     last = bars.filter(pl.col("session") == "2018-11-23")
-    for symbol, found in metrics.items():
+    for symbol, found in week.metrics.items():
         own = last.filter(pl.col("symbol") == symbol)
         assert found.bar_quality == pytest.approx(100 * len(own) / 210)
         assert (found.high, found.low) == (own["high"].max(), own["low"].min())
         assert found.volume == pytest.approx(own["volume"].sum())
         assert found.last_update - MINUTE == own["start"].max()
+
+    for symbol, mean in week.averages.items():
+        closes = bars.filter(pl.col("symbol") == symbol).sort("start")["close"]
+        assert mean == pytest.approx(closes.tail(200).mean(), rel=1e-12)
 
     counts = bars.group_by("session").len().sort("session").rows()
     lines = capsys.readouterr().out.splitlines()

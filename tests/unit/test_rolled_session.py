@@ -14,12 +14,13 @@ import pytest
 from stream_coord.bars import FILLED, Bar, frame_schema
 from stream_coord.calendars import Session, open_calendar
 from stream_coord.clock import FixedClock
+from stream_coord.compute.splits import Split, Splits
 from stream_coord.config import load_config
 from stream_coord.errors import LedgerError, SessionStoreError, StrategyError
 from stream_coord.history import History
 from stream_coord.interval import MINUTE, Interval
 from stream_coord.loading import load_session
-from stream_coord.opening import cursor_key, plan_replay
+from stream_coord.opening import cursor_key, plan_replay, timeout_of
 from stream_coord.runs import record_replay
 from stream_coord.session.data import SessionData
 from stream_coord.stores import open_store
@@ -182,6 +183,35 @@ class Failing(Strategy):
             raise ValueError("no more")
 
 
+class Meddling(Strategy):
+    """Tries to move the replay on by itself, in each hook."""
+
+    def __init__(self) -> None:
+        self.refused: set[str] = set()
+        self.seen: list[int] = []
+
+    def on_session_start(self) -> None:
+        self.meddle("start")
+
+    def on_step(self, now: int) -> None:
+        self.meddle("step")
+        assert self.session.now == now
+        self.seen.append(self.session.count("A"))
+
+    def on_session_end(self) -> None:
+        self.meddle("end")
+
+    def meddle(self, hook: str) -> None:
+        session = self.session
+        with pytest.raises(SessionStoreError, match="a replay moves on by itself"):
+            session.advance_to(session.now + 60 * MINUTE)
+        with pytest.raises(SessionStoreError, match="a replay moves on by itself"):
+            session.start_session(session.session)
+        with pytest.raises(SessionStoreError, match="a replay moves on by itself"):
+            session.roll_session(NYSE.next_session(session.session.date))
+        self.refused.add(hook)
+
+
 def settings(folder: Path, *more: str) -> Path:
     path = folder / "sc.toml"
     path.write_text("\n".join(['symbols = ["A"]', *more]))
@@ -197,6 +227,35 @@ def test_a_strategy_loads_history_whatever_intervals_it_wants(
     strategy = Loading()
     plan_replay(config, WEDNESDAY.date, FRIDAY.date).coordinator(strategy).run()
     assert strategy.found == [(0, 780), (780, 780)]
+
+
+def test_a_strategy_cannot_move_the_replay_on(store: BarStore, tmp_path: Path) -> None:
+    config = load_config(settings(tmp_path, "[history]\nenabled = false"))
+    strategy = Meddling()
+    coordinator = plan_replay(config, MONDAY.date, MONDAY.date).coordinator(strategy)
+    coordinator.run()
+    assert strategy.refused == {"start", "step", "end"}
+    assert strategy.seen == list(range(1, 391))
+    coordinator.data.roll_session(TUESDAY)  # now that it is over
+
+
+def test_a_source_of_history_is_remembered(store: BarStore) -> None:
+    splits = Splits([Split("A", WEDNESDAY.date, 2.0)])
+    data = fed((TUESDAY,))
+    with pytest.raises(SessionStoreError, match="nowhere to load history from"):
+        data.load_historical_bars()
+    data.load_historical_bars(History(store, NYSE, ONE_MINUTE, 2, splits=splits))
+    data.roll_session(WEDNESDAY)
+    closes = data.all_bars("A").close
+    assert closes[[0, 389, 390]].tolist() == [9500.0, 9694.5, 10000.0]  # half of what they were
+
+
+def test_a_session_of_long_bars_is_not_silent_between_two_of_them(tmp_path: Path) -> None:
+    hourly = load_config(
+        settings(tmp_path, 'base_interval = "1h"', "[session]\ntimeout_seconds = 300")
+    )
+    assert timeout_of(hourly) == 60 * MINUTE
+    assert timeout_of(load_config(settings(tmp_path))) == 5 * MINUTE
 
 
 @pytest.mark.parametrize(
