@@ -10,15 +10,25 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import commands, deriving, filling, importing, loading, reads, streaming
+from benchmarks import (
+    commands,
+    deriving,
+    filling,
+    history,
+    importing,
+    loading,
+    long,
+    reads,
+    streaming,
+)
 from benchmarks.figures import Figure
 from benchmarks.lab import Lab
 from benchmarks.table import as_dict, print_table
 
 Benchmark = Callable[[Lab], Figure]
 
-ON_DEMAND = {"large"}
-"""Groups that run only if they are asked for: they take minutes and 10 GB of disk."""
+ON_DEMAND = {"large", "long"}
+"""Groups that run only if they are asked for: they take minutes, and up to 10 GB of disk."""
 
 
 def benchmarks(lab: Lab) -> dict[str, Sequence[Benchmark]]:
@@ -70,6 +80,20 @@ def benchmarks(lab: Lab) -> dict[str, Sequence[Benchmark]]:
             *(partial(loading.load_a_session, symbols=size) for size in sizes),
             loading.load_five_days_from_sqlite,
         ],
+        "history": [
+            history.load_from_delta,
+            history.load_from_sqlite,
+            *(
+                partial(measure, symbols=size)
+                for size in sizes
+                for measure in (
+                    history.roll,
+                    history.roll_with_a_split,
+                    history.roll_to_new_memory,
+                    history.follow,
+                )
+            ),
+        ],
         "versions": [loading.data_versions],
         "import": [importing.import_csv],
         "large": [
@@ -77,12 +101,19 @@ def benchmarks(lab: Lab) -> dict[str, Sequence[Benchmark]]:
             for measure in (importing.import_large_csv, importing.import_memory)
             for order in ("time", "symbol")
         ],
+        "long": [
+            long.resident_at_most,
+            long.resident_at_the_end,
+            long.late_sessions,
+            long.time_per_bar,
+            long.time_per_bar_of_many,
+        ],
         "commands": [
             *(partial(commands.help_text, code=code) for code in ("pass", "import typer")),
             commands.replay_to_first_bar,
             commands.replay_process,
         ],
-        "memory": [reads.memory, commands.replay_memory],
+        "memory": [history.allocated, history.resident, commands.replay_memory],
     }
 
 

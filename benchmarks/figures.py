@@ -64,6 +64,7 @@ class Figure:
         floor_name: What it is held against, measured in turns with it; empty for nothing.
         floor: How that came out.
         goal: What is to be reached; None where there is no goal.
+        samples: How it went on in one run, in `unit`, session by session; to be drawn.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Figure:
     floor_name: str = ""
     floor: Spread | None = None
     goal: Goal | None = None
+    samples: tuple[float, ...] = ()
 
     @property
     def is_rate(self) -> bool:

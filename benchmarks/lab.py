@@ -6,7 +6,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from benchmarks.sample import BASE, Sample, nyse_sessions, synthetic_bars
-from stream_coord.calendars import Session
+from stream_coord.calendars import Calendar, Session, open_calendar
 from stream_coord.session.block import Block
 
 
@@ -42,6 +42,11 @@ class Lab:
     def sessions(self) -> tuple[Session, ...]:
         """The sessions, oldest first; of a small universe all are stored."""
         return nyse_sessions(6 if self.quick else 250, self.cache_dir)
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """The calendar of the sessions."""
+        return open_calendar("NYSE", cache_dir=self.cache_dir)
 
     def sessions_of(self, symbols: int) -> tuple[Session, ...]:
         """Return the first sessions, as many as make a replay of some length."""

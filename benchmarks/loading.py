@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import adbc_driver_manager as adbc
@@ -15,6 +16,8 @@ from stream_coord.bars import COLUMNS
 from stream_coord.loading import load_session
 from stream_coord.stores import open_store
 from stream_coord.stores.merge import KEY
+
+_DAYS = 5
 
 
 def load_a_session(lab: Lab, symbols: int) -> Figure:
@@ -34,21 +37,29 @@ def load_a_session(lab: Lab, symbols: int) -> Figure:
 
 def load_five_days_from_sqlite(lab: Lab) -> Figure:
     """Whole days, verified, against what ADBC itself takes for the same rows."""
-    sessions = lab.sessions[:5]
-    url = f"sqlite:///{lab.folder / 'bars.db'}"
-    store = open_store(url, lab.folder, create=True)
-    store.write(BASE, pl.concat([synthetic_bars(lab.few, day) for day in sessions]).sort(KEY))
-    start, end = sessions[0].start, sessions[-1].end
+    url, file = five_days_in_sqlite(lab)
+    start, end = lab.sessions[0].start, lab.sessions[_DAYS - 1].end
     value, floor = compare(
         duration(lambda: open_store(url, lab.folder).read(BASE, None, start, end), "ms"),
-        duration(lambda: _read_with_adbc(lab.folder / "bars.db"), "ms"),
+        duration(lambda: read_with_adbc(file), "ms"),
         lab.repeats,
     )
-    name = f"load of {len(sessions)} days from SQLite, verified, {lab.few:,} symbols"
+    name = f"load of {_DAYS} days from SQLite, verified, {lab.few:,} symbols"
     return Figure(name, value, "ms", "ADBC", floor, Goal(2, "ratio"))
 
 
-def _read_with_adbc(file: Path) -> pl.DataFrame:
+@cache
+def five_days_in_sqlite(lab: Lab) -> tuple[str, Path]:
+    """Return the address and the file of a store with the bars of the first five sessions."""
+    file = lab.folder / "bars.db"
+    url = f"sqlite:///{file}"
+    bars = pl.concat(synthetic_bars(lab.few, session) for session in lab.sessions[:_DAYS])
+    open_store(url, lab.folder, create=True).write(BASE, bars.sort(KEY))
+    return url, file
+
+
+def read_with_adbc(file: Path) -> pl.DataFrame:
+    """Return all bars of a SQLite store, as they are read from there into polars."""
     with (
         adbc.AdbcDatabase(driver=adbc_driver_sqlite._driver_path(), uri=str(file)) as database,
         adbc.AdbcConnection(database) as connection,

@@ -12,13 +12,14 @@ from importlib.metadata import version
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.chart import chart
 from benchmarks.figures import Figure, Goal, Spread
 
 _WIDTH = 200
 
 
 def print_table(figures: Sequence[Figure]) -> None:
-    """Print one row a figure: medians, the extremes in brackets."""
+    """Print one row a figure: medians, the extremes in brackets. Samples are drawn below."""
     table = Table(title="Medians (lowest - highest)", caption=_machine())
     table.add_column("Figure", no_wrap=True)
     table.add_column("Unit")
@@ -41,11 +42,21 @@ def print_table(figures: Sequence[Figure]) -> None:
     if not console.is_terminal:
         console.width = _WIDTH  # a file has room
     console.print(table)
+    for figure in figures:
+        if figure.samples:
+            console.print(_drawn(figure))
 
 
 def as_dict(figure: Figure) -> dict[str, object]:
     """Return a figure as what JSON holds."""
     return {**asdict(figure), "ratio": figure.ratio, "reached": figure.reached}
+
+
+def _drawn(figure: Figure) -> str:
+    title = f"\n{figure.name}; one run, at the end of each session"
+    if figure.ratio is not None:
+        title += f"; {figure.floor_name} and then {figure.ratio - 1:+.1%}"
+    return f"{title}\n{chart(figure.samples, figure.unit, 'sessions')}"
 
 
 def _machine() -> str:

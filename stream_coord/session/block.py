@@ -340,8 +340,10 @@ class Block:
         if first >= stop:
             return
         at = other._first_of(self.slots)
-        row_of = {symbol: row for row, symbol in enumerate(self.symbols)}
-        rows = np.array([row_of[symbol] for symbol in other.symbols], np.int64)
+        rows: Ints | slice = slice(None)
+        if self.symbols != other.symbols:
+            row_of = {symbol: row for row, symbol in enumerate(self.symbols)}
+            rows = np.array([row_of[symbol] for symbol in other.symbols], np.int64)
         self.planes.part(first - at, stop - at).take(other.planes.part(first, stop), rows)
 
 
@@ -379,8 +381,9 @@ def slots_of(grid: Ints, interval: Interval, starts: Ints) -> Ints:
     # A table over the whole span, nights included: one division and one look-up a bar, where a
     # binary search would take nine steps.
     positions, table = _slot_table(grid, interval)
-    offsets, remainders = np.divmod(starts - grid[0], interval.micros)
-    inside = (remainders == 0) & (offsets >= 0) & (offsets <= positions[-1])
+    since = starts - grid[0]
+    offsets = since // interval.micros  # a product is had for less than a remainder
+    inside = (offsets * interval.micros == since) & (offsets >= 0) & (offsets <= positions[-1])
     return np.where(inside, table[np.where(inside, offsets, 0)], -1)
 
 

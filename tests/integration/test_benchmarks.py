@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.chart import chart
+
 _ROOT = Path(__file__).parents[2]
 
 _ROWS = """\
@@ -53,13 +55,24 @@ replay with no callback, from the store, 12 symbols
 load of a session, verified, 4 symbols
 load of a session, verified, 12 symbols
 load of 5 days from SQLite, verified, 4 symbols
+history of 5 days, 1m + 5m, from Delta, verified, 4 symbols
+history of 5 days, 1m + 5m, from SQLite, verified, 4 symbols
+roll, 4 symbols
+roll, one symbol has a split, 4 symbols
+roll, memory is full: copied, 4 symbols
+ahead of a roll: Series.following, 4 symbols
+roll, 12 symbols
+roll, one symbol has a split, 12 symbols
+roll, memory is full: copied, 12 symbols
+ahead of a roll: Series.following, 12 symbols
 data versions of 6 dates, 4 symbols
 import of a CSV file
 sc --help, whole process
 sc --help, whole process
 sc replay of a session, main() to first bar
 sc replay of a session, whole process
-session store, 4 symbols, 6 sessions of 1m and 5m
+session store, 4 symbols, 5 days + session, 1m + 5m: allocated
+session store, 100 symbols, 5 days + session, 1m + 5m: resident
 peak memory of sc replay, 6 sessions, 4 symbols
 """.splitlines()
 
@@ -96,6 +109,40 @@ def test_large_imports_are_measured_if_they_are_asked_for(tmp_path: Path) -> Non
     figures = json.loads(document.read_text())
     assert [figure["name"].rsplit(" by ")[1] for figure in figures] == ["time", "symbol"] * 2
     assert [figure["unit"] for figure in figures] == ["M rows/s"] * 2 + ["MiB"] * 2
+
+
+def test_long_replays_are_measured_and_drawn_if_they_are_asked_for(tmp_path: Path) -> None:
+    """Memory at the end of each session, as numbers and as a chart; time of bars and sessions."""
+    document = tmp_path / "figures.json"
+
+    done = _run("--quick", "--only", "long", "--json", str(document))
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(document.read_text())
+    assert [figure["unit"] for figure in figures] == ["MiB", "MiB", "ms", "ns", "ns"]
+    assert [len(figure["samples"]) for figure in figures] == [6, 0, 0, 0, 0]
+    most, last, *_ = figures
+    assert most["value"]["median"] == max(most["samples"][5:])
+    assert last["value"]["median"] == most["samples"][5]
+    drawn = done.stdout[done.stdout.index("at the end of each session") :]
+    assert "1 6 sessions" in drawn
+    assert f"{max(most['samples']):,.4g} ┤" in drawn
+
+
+def test_a_chart_shows_the_peak_of_each_column() -> None:
+    """Columns begin at 0; where several numbers share one it is as high as the largest."""
+    numbers = [4.0] * 150 + [8.0] + [2.0] * 49
+
+    assert chart(numbers, "MiB", "sessions").splitlines() == [
+        "MiB",
+        "  8 ┤" + " " * 75 + "█" + " " * 24,
+        *["    │" + " " * 75 + "█" + " " * 24] * 3,
+        "  4 ┤" + "█" * 76 + " " * 24,
+        "    │" + "█" * 76 + " " * 24,
+        *["    │" + "█" * 100] * 2,
+        "  0 └" + "─" * 100,
+        "     1" + "200 sessions".rjust(99),
+    ]
 
 
 def test_an_unknown_group_is_a_usage_error_that_names_the_groups() -> None:
