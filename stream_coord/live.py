@@ -9,21 +9,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stream_coord.calendars import Session
 from stream_coord.clock import Clock, SystemClock, SystemTimer, Timer
 from stream_coord.config import Config
 from stream_coord.errors import LedgerError, UsageError
-from stream_coord.interval import MINUTE, SECOND
+from stream_coord.interval import MINUTE, SECOND, Interval
 from stream_coord.monitor import MonitorSettings, SessionMonitor
-from stream_coord.opening import calendar_of, history_of, ledger_of, store_of, upkeep_of
+from stream_coord.opening import (
+    calendar_of,
+    history_of,
+    ledger_of,
+    store_of,
+    timeout_of,
+    upkeep_of,
+)
 from stream_coord.runs import in_a_line, run_setup, state_record
 from stream_coord.session.boundaries import StateChange
 from stream_coord.session.data import SessionData
-from stream_coord.stores.ledger import Ledger, Outcome
+from stream_coord.stores.ledger import Disagreement, GapChange, Ledger, Outcome, SourceCall
 from stream_coord.upkeep import Upkeep
 
 
@@ -52,7 +59,8 @@ def live_session(
     """Give a session store of the session that is under way, or else of the next one.
 
     It has its history from the configured store, its gaps are filled from the configured sources,
-    it rolls as the settings say, and every change of its state is a row of the ledger.
+    it rolls as the settings say, and every change of its state, and every question to a source, is
+    a row of the ledger.
 
     Args:
         config: The settings; they list the symbols.
@@ -88,12 +96,12 @@ def live_session(
             kept.sessions if kept else 0,
             kept.intervals if kept else None,
         )
-        data.history_source = history
+        data.use_history(history)
         if history is not None and history.auto_load:
             data.load_historical_bars()
         number = ledger.begin_run(clock.now(), "live", **run_setup(config, calendar, store))
-        record = _Record(ledger, number, clock, upkeep)
-        settings = monitor_settings(config, upkeep)
+        record = _Record(ledger, number, clock, upkeep, config.base_interval)
+        settings = replace(monitor_settings(config, upkeep), on_asked=record.note_asked)
         monitor = SessionMonitor(
             data, calendar, clock, timer or SystemTimer(), settings, on_state, record.note
         )
@@ -117,7 +125,7 @@ def monitor_settings(config: Config, upkeep: Upkeep | None = None) -> MonitorSet
     """
     chosen = config.settings.session
     return MonitorSettings(
-        timeout_micros=chosen.timeout_seconds * SECOND,
+        timeout_micros=timeout_of(config),
         check_micros=chosen.boundary_check_interval_seconds * SECOND,
         roll_delay_micros=chosen.post_market_roll_delay_minutes * MINUTE,
         auto_roll=chosen.auto_roll,
@@ -133,17 +141,28 @@ class _Record:
     number: int
     clock: Clock
     upkeep: Upkeep
+    interval: Interval
     sessions: set[Session] = field(default_factory=set)
 
     def note(self, session: Session, change: StateChange) -> None:
-        """Record a change of state, and who was asked for bars since the last one."""
+        """Record a change of state."""
         self.sessions.add(session)
         self.ledger.record_states(self.number, [state_record(session, change)])
-        self._note_calls()
+
+    def note_asked(
+        self, calls: Sequence[SourceCall], disagreements: Sequence[Disagreement]
+    ) -> None:
+        """Record who was asked for bars, and of which minutes sources have different ones."""
+        if calls:
+            self.ledger.record_calls(self.number, calls)
+        if disagreements:
+            change = GapChange(str(self.interval), (), disagreements=tuple(disagreements))
+            self.ledger.seal_gaps(self.number, change)
 
     def finish(self, status: Outcome, error: str | None = None) -> None:
         """Record how the run ended."""
-        self._note_calls()
+        if self.upkeep.enquirer is not None:  # asked since the last look
+            self.note_asked(self.upkeep.enquirer.take_calls(), ())
         self.ledger.finish_run(
             self.number,
             self.clock.now(),
@@ -156,7 +175,3 @@ class _Record:
             timings={},
             error=error,
         )
-
-    def _note_calls(self) -> None:
-        if self.upkeep.enquirer is not None and (calls := self.upkeep.enquirer.take_calls()):
-            self.ledger.record_calls(self.number, calls)

@@ -11,7 +11,8 @@ A replay knows when each of these is due. Here somebody has to look, again and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,12 +34,13 @@ from stream_coord.upkeep.feeding import FeedKeeper, at_once
 
 if TYPE_CHECKING:
     from stream_coord.compute.quality import GapRow
+    from stream_coord.stores.ledger import Disagreement, SourceCall
     from stream_coord.upkeep.asking import Answers
 
 _LONGEST_WAIT_SECONDS = 5.0
 """So long a look of the thread waits for sources; what they answer later, a later look takes.
 
-A roll does not wait for it.
+A roll waits no longer, and goes on without that.
 """
 
 
@@ -53,6 +55,8 @@ class MonitorSettings:
         auto_roll: Whether sessions are rolled at all.
         upkeep: How missing minutes are looked after; None: not at all.
         expected: The symbols that are held to account for missing minutes; None: all.
+        on_asked: Told at each look who was asked for bars since the last one, and of which minutes
+            sources have different ones; not where nobody was asked.
     """
 
     timeout_micros: int = 5 * MINUTE
@@ -61,6 +65,7 @@ class MonitorSettings:
     auto_roll: bool = True
     upkeep: Upkeep | None = None
     expected: Collection[str] | None = None
+    on_asked: Callable[[Sequence[SourceCall], Sequence[Disagreement]], None] = lambda _, __: None
 
 
 class SessionMonitor:
@@ -68,11 +73,18 @@ class SessionMonitor:
 
     At each look bars that have ended become visible, upkeep does what is due, changes of the
     session's state are told, and the session is rolled when it is time. All that is due since the
-    last look is done, session by session, however long ago that was.
+    last look is done, session by session, however long ago that was. The order is that of a
+    replay: while upkeep waits for a source, which the thread does for some seconds at most, what
+    has changed is not told yet.
 
     The feed adds bars from any thread meanwhile, and leaves the store's time to the monitor. What
     a callback or upkeep raises puts the session into ERROR: all goes on but the roll, until a
-    person calls `clear_error`.
+    person calls `clear_error`. A roll that is due waits for that, and until then the next session's
+    bars are out of session: the store does not take them.
+
+    Changes are told in order, one at a time, by the thread that looks or flags; where another one
+    is telling just then, that one goes on with these. Nothing is locked meanwhile. A callback may
+    do anything but `look` and `clear_error`; what it changes is told next.
 
     Used as a context manager it looks from a thread inside the ``with``.
 
@@ -104,7 +116,11 @@ class SessionMonitor:
         self._on_state = on_state
         self._on_change = on_change
         self._looking = Lock()  # held for a whole look
-        self._changing = RLock()  # held while the state changes and that is told
+        self._looker: Thread | None = None
+        self._changing = RLock()  # held while the state changes, not while that is told
+        self._untold: deque[tuple[Session, StateChange]] = deque()
+        self._teller: Thread | None = None
+        self._changes: list[StateChange] = []  # since the last look began
         self._errands = Errands()
         self._ask: Callable[[Callable[[], Answers]], Future[Answers]] = at_once
         self._thread: Thread | None = None
@@ -136,19 +152,25 @@ class SessionMonitor:
     # -- looking -------------------------------------------------------------------------------
 
     def look(self) -> list[StateChange]:
-        """Do all that is due by now, and return the changes of state, in order.
+        """Do all that is due by now, and return the changes of state meanwhile, in order.
 
-        Callbacks must not call it.
+        They have been told, unless another thread is at it. Callbacks must not call it.
         """
         with self._looking:
-            self._now = self._time()
-            changes = self._catch_up()
-            while self._roll(changes):
-                changes += self._catch_up()
-            return changes
+            self._looker = current_thread()
+            try:
+                with self._changing:
+                    self._changes = []
+                    now = self._time()
+                self._catch_up(now)
+                while self._roll(now):
+                    self._catch_up(now)
+                return [*self._changes]
+            finally:
+                self._looker = None
 
     def next_look(self) -> int:
-        """Return when something is due next, UTC microseconds; `check_micros` later at most."""
+        """Return when something is due next, UTC microseconds; `check_micros` from now at most."""
         ends = self._data._pristine.base.ends
         coming = ends[np.searchsorted(ends, self._now, "right") :]
         due: list[int | None] = [
@@ -158,24 +180,32 @@ class SessionMonitor:
             *coming[:1].tolist(),
         ]
         later = [time for time in due if time is not None and time > self._now]
-        return min([*later, self._now + self._settings.check_micros])
+        # A clock that was set back is no reason to sleep until it has caught up.
+        return min([*later, min(self._now, self._clock.now()) + self._settings.check_micros])
 
     def flag_error(self, cause: str) -> None:
         """Put the session into ERROR, which is told at once; from any thread.
 
         Where it is in ERROR already, nothing happens.
         """
-        self._fail(cause)
+        with self._change():
+            self._fail(cause)
 
     def clear_error(self) -> None:
         """Let the session leave ERROR for the state it is in by now; from any thread.
 
         Where it is in no ERROR, nothing happens. A roll that is due comes with the next look.
+
+        Raises:
+            SessionStoreError: a callback called it, in which the error may come back at once.
         """
-        with self._changing:
+        if self._teller is current_thread():
+            raise SessionStoreError(
+                "a callback cannot clear an error", "It needs a person: clear it from elsewhere."
+            )
+        with self._change():
             self._hear()
-            change = self._boundaries.clear(self._time())
-            self._tell([change] if change else [])
+            self._note(self._boundaries.clear(self._time()))
 
     # -- the thread ----------------------------------------------------------------------------
 
@@ -196,12 +226,13 @@ class SessionMonitor:
     def stop(self) -> None:
         """Stop looking, and return when the thread has ended; nobody waits for a source.
 
-        From a callback it returns at once, and the thread ends after it.
+        From a callback of a look it returns at once, and the thread ends after it.
         """
         self._stopped = True
         self._errands.abandon()
         self._timer.wake()
-        if self._thread not in (None, current_thread()):
+        # Who is in the middle of a look may be what the thread waits for.
+        if self._thread is not None and current_thread() not in (self._thread, self._looker):
             self._thread.join()
 
     def __enter__(self) -> Self:
@@ -215,7 +246,8 @@ class SessionMonitor:
         with suppress(KeyboardInterrupt):  # this was stopped, or the session store
             while not self._stopped:
                 self.look()
-                self._timer.sleep(max(self.next_look() - self._clock.now(), 0) / 1e6)
+                pause = self.next_look() - self._clock.now()
+                self._timer.sleep(min(max(pause, 0), self._settings.check_micros) / 1e6)
 
     def _ask_beside(self, work: Callable[[], Answers]) -> Future[Answers]:
         """Ask in another thread, and wait for the answer only so long that looks go on."""
@@ -225,87 +257,134 @@ class SessionMonitor:
 
     # -- one look ------------------------------------------------------------------------------
 
-    def _time(self) -> int:
-        """Return the clock's time; it stands still while a clock that was set back catches up."""
-        return max(self._now, self._clock.now())
-
     def _begin(self) -> None:
-        """Turn to the session that the store has now."""
+        """Turn to the session that the store has now; without one that follows it does not roll."""
         session = self._data.session
-        following = self._calendar.next_session(session.date)
         self._boundaries = Boundaries(session, self._settings.timeout_micros)
-        self._following = following
-        self._roll_time = roll_time(session, following, self._settings.roll_delay_micros)
         self._keeper: FeedKeeper | None = None
+        self._roll_time: int | None = None
+        self._following = self._calendar.next_session(session.date)
+        self._roll_time = roll_time(session, self._following, self._settings.roll_delay_micros)
 
-    def _catch_up(self) -> list[StateChange]:
-        """Bring the session up to now, and return the changes of its state."""
-        changes = []
+    def _catch_up(self, now: int) -> None:
+        """Bring the session up to a time, and tell what has changed."""
         if self._data.session != self._boundaries.session:
-            changes += self._follow()
+            self._follow()
         causes: list[str] = []
         with _caught("upkeep", causes):
-            self._look_after()
-        with self._changing:
+            self._look_after(now)
+        with _caught("on_asked", causes):
+            self._tell_who_was_asked()
+        with self._change():
             self._hear()
-            changes += self._tell(self._boundaries.at(self._now))
-            return changes + (self._fail(causes[0]) if causes else [])
+            self._note(*self._boundaries.at(self._now))
+            self._fail(*causes)
 
-    def _follow(self) -> list[StateChange]:
-        """Turn to a session that somebody else has begun; an error is not over by that."""
-        with self._changing:
-            changes = self._tell(self._boundaries.at(self._now))
-            cause = self._boundaries.cause
-            self._begin()
-            return changes + (self._fail(cause) if cause else [])
+    def _follow(self) -> None:
+        """Turn to a session that has begun since; an error is not over by that."""
+        with self._change():
+            self._note(*self._boundaries.at(self._now))
+        with self._change():
+            causes = [self._boundaries.cause] if self._boundaries.cause else []
+            with _caught("the calendar", causes):
+                self._begin()
+            self._fail(*causes)
 
-    def _look_after(self) -> None:
+    def _look_after(self, now: int) -> None:
         """Show what has ended, and let upkeep do what is due."""
-        data, shown = self._data, min(self._now, self._boundaries.session.end)
+        data, session = self._data, self._boundaries.session
+        shown = min(now, session.end)
         if shown > data.now:
             data.advance_to(shown)
         upkeep, expected = self._settings.upkeep, self._settings.expected
         if upkeep is None:
             return
         if self._keeper is None:
-            self._keeper = FeedKeeper(upkeep, data, self._roll_time, expected, self._ask)
+            last = self._roll_time or session.end
+            self._keeper = FeedKeeper(upkeep, data, last, expected, self._ask)
         check = self._keeper.next_check
-        if check is not None and check <= self._now:
-            self._keeper.check(self._now)
+        # Somebody may have rolled meanwhile: the next look follows.
+        if check is not None and check <= now and self._keeper.session == session:
+            self._keeper.check(now)
 
-    def _roll(self, changes: list[StateChange]) -> bool:
-        """Go on to the next session if it is time; return whether that was done."""
-        with self._changing:
-            due = self._settings.auto_roll and self._now >= self._roll_time
-            if self._stopped or not due or self._boundaries.state is not SessionState.ENDED:
-                return False
-            causes: list[str] = []
-            with _caught("the roll", causes):
-                self._data.roll_session(self._following)
-                self._begin()
-            changes += self._fail(causes[0]) if causes else []
-            return not causes
+    def _tell_who_was_asked(self) -> None:
+        """Hand on what would pile up otherwise."""
+        upkeep, keeper = self._settings.upkeep, self._keeper
+        calls = upkeep.enquirer.take_calls() if upkeep and upkeep.enquirer else []
+        disagreements = keeper.take_disagreements() if keeper else []
+        if calls or disagreements:
+            self._settings.on_asked(calls, disagreements)
+
+    def _roll(self, now: int) -> bool:
+        """Go on to the next session if it is time; return whether there is another one now."""
+        data, causes = self._data, list[str]()
+        with self._change():
+            session = self._boundaries.session
+            at = self._roll_time if self._settings.auto_roll else None
+            due = at is not None and now >= at
+            # Not while another thread tells of this session, whose gaps may be asked for.
+            told = not (self._untold or self._teller)
+            ended = self._boundaries.state is SessionState.ENDED
+            if due and told and ended and not self._stopped and data.session == session:
+                with _caught("the roll", causes):
+                    data.roll_session(self._following)
+            if data.session != session:  # even if that was somebody else, who was quicker
+                return True
+            self._fail(*causes)
+            return False
 
     # -- the state -----------------------------------------------------------------------------
+
+    def _time(self) -> int:
+        """Return the clock's time; it stands still while a clock that was set back catches up.
+
+        With the lock: a change is never earlier than the one before it.
+        """
+        self._now = max(self._now, self._clock.now())
+        return self._now
 
     def _hear(self) -> None:
         if (newest := self._data.newest_end) is not None:
             self._boundaries.data(newest)
 
-    def _tell(self, changes: list[StateChange]) -> list[StateChange]:
-        """Tell of changes; return them, and the one to ERROR if somebody would not be told."""
-        session, causes = self._boundaries.session, list[str]()
+    def _note(self, *changes: StateChange | None) -> None:
+        """Note changes that are to be told; with the lock."""
         for change in changes:
+            if change is not None:
+                self._changes.append(change)
+                self._untold.append((self._boundaries.session, change))
+
+    def _fail(self, *causes: str) -> None:
+        """Enter ERROR for the first of some causes, if there is one; with the lock."""
+        if causes:
+            self._note(self._boundaries.fail(self._time(), causes[0]))
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Let the state change inside, with the lock, and tell of it when that is released."""
+        with self._changing:
+            yield
+        while self._tell():
+            pass
+
+    def _tell(self) -> bool:
+        """Tell of the oldest change that is untold; not if anybody is telling, and will go on."""
+        with self._changing:
+            if self._teller or not self._untold:
+                return False
+            self._teller = current_thread()
+            session, change = self._untold.popleft()
+        causes: list[str] = []
+        try:
             with _caught("on_change", causes):
                 self._on_change(session, change)
             with _caught("on_state", causes):
                 self._on_state(change)
-        return changes + (self._fail(causes[0]) if causes else [])
-
-    def _fail(self, cause: str) -> list[StateChange]:
-        with self._changing:
-            change = self._boundaries.fail(self._time(), cause)
-            return self._tell([change]) if change else []
+            with self._changing:
+                self._fail(*causes)
+        finally:
+            self._teller = None
+        return True
 
 
 @contextmanager

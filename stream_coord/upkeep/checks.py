@@ -86,17 +86,18 @@ def reopen_unanswered(cells: GapCells | CellRuns, enquirer: Enquirer | None) -> 
     return ~answered
 
 
-def note_known(cells: GapCells, slots: Ints, data: SessionData) -> None:
+def note_known(cells: GapCells, slots: Ints, data: SessionData, of: Block | None = None) -> None:
     """Tell the session store which minutes are explained, or given up on.
 
     Args:
         cells: The minutes.
         slots: The slot of the base block of each slot of the regular grid; int64, shape (R,).
         data: The session store.
+        of: The base block whose slots these are, if the store may have another one by now.
     """
     known = np.flatnonzero((cells.state == NO_TRADE) | (cells.state == UNRESOLVED))
     if len(known):
-        data.note_states(cells.rows[known], slots[cells.slots[known]], cells.state[known])
+        data.note_states(cells.rows[known], slots[cells.slots[known]], cells.state[known], of)
 
 
 def flat_bars(block: Block, rows: Ints, slots: Ints) -> tuple[Ints, Ints, Floats]:

@@ -64,7 +64,8 @@ def at_once(work: Callable[[], Answers]) -> Future[Answers]:
 class FeedKeeper:
     """Looks after the minutes of the current session of a session store that a feed fills.
 
-    Not for several threads at a time; the feed may add bars meanwhile.
+    Not for several threads at a time; the feed may add bars meanwhile, somebody may load history,
+    and once somebody has rolled nothing is written any more.
 
     Args:
         upkeep: How.
@@ -76,7 +77,6 @@ class FeedKeeper:
 
     Attributes:
         session: The session.
-        disagreements: Minutes for which a source has other values than one before it.
     """
 
     def __init__(
@@ -88,8 +88,9 @@ class FeedKeeper:
         run: Callable[[Callable[[], Answers]], Future[Answers]] = at_once,
     ) -> None:
         block = data._pristine.base
-        self.session = data.session
-        self.disagreements: list[Disagreement] = []
+        self.session = block.sessions[-1]
+        self._block = block
+        self._disagreements: list[Disagreement] = []
         self._upkeep = upkeep
         self._data = data
         self._enquirer = upkeep.enquirer if upkeep.enquirer and upkeep.enquirer.names else None
@@ -103,6 +104,7 @@ class FeedKeeper:
         self._checks = self._when.of(block.ends[block.today + self._regular])
         self._last_check = self.session.open
         self._due = 0  # so many minutes of the grid have had their check
+        self._flat = 0  # of these, so many were given a flat bar where they had none
         self._run = run
         self._question: _Question | None = None
         self._lagging = False  # whether the sources did not cover all that was asked for
@@ -140,20 +142,27 @@ class FeedKeeper:
             now: UTC microseconds; all checks up to then are due. The session store shows all bars
                 of the session that have ended by then.
         """
-        self._last_check = self._when.at(now)
-        before, self._due = self._due, int(np.searchsorted(self._checks, now, "right"))
+        check = self._when.at(now)
+        self._due = int(np.searchsorted(self._checks, now, "right"))
         kept = [self._take()]
-        if self._question is None and self._enquirer and self._when.may_ask(self._last_check):
-            self._ask(self._enquirer, now)
+        if self._question is None and self._enquirer and self._when.may_ask(check):
+            self._ask(self._enquirer, now, check)
             kept.append(self._take())
         cells, (block, slots) = self._gaps(), self._block_and_slots()
         self._waiting = self._enquirer is not None and bool((cells.state == MISSING).any())
-        note_known(cells, slots, self._data)
+        note_known(cells, slots, self._data, block)
         if self._upkeep.synthesize:
-            holes = np.flatnonzero((cells.slots >= before) & (cells.state != FILLED))
+            holes = np.flatnonzero((cells.slots >= self._flat) & (cells.state != FILLED))
             rows, at, values = flat_bars(block, cells.rows[holes], slots[cells.slots[holes]])
-            kept.append(self._keep(rows, at, values, SYNTHETIC))
+            kept.append(self._keep(block, rows, at, values, SYNTHETIC))
+        # Last, so that what is raised on the way is not the end of it: the check is still due.
+        self._flat, self._last_check = self._due, check
         return [each for each in kept if each is not None]
+
+    def take_disagreements(self) -> list[Disagreement]:
+        """Return the minutes for which a source has other values than one before it, only once."""
+        taken, self._disagreements = self._disagreements, []
+        return taken
 
     def gaps(self) -> list[GapRow]:
         """Return what is known of the minutes that have had their check, by symbol and time.
@@ -170,9 +179,15 @@ class FeedKeeper:
         return list(gap_rows(runs, self._symbols, date_text, self._starts, length, self._names))
 
     def _block_and_slots(self) -> tuple[Block, Ints]:
-        """Return the base bars as they are now, and the slot of each minute of the grid in them."""
-        block = self._data._pristine.base  # another one when history was loaded
-        return block, block.today + self._regular
+        """Return the base bars as they are now, and the slot of each minute of the grid in them.
+
+        They are in another block when history was loaded. Once the session is over the last one
+        is as good as any: nothing of it is kept.
+        """
+        block = self._data._pristine.base
+        if block.sessions[-1] == self.session:
+            self._block = block
+        return self._block, self._block.today + self._regular
 
     def _gaps(self) -> GapCells:
         """Return the due minutes of which the feed has brought no bar, and what is known of them.
@@ -187,7 +202,7 @@ class FeedKeeper:
         cells.apply_ranges(self._known)
         return cells
 
-    def _ask(self, enquirer: Enquirer, now: int) -> None:
+    def _ask(self, enquirer: Enquirer, now: int, check: int) -> None:
         """Ask for all that is missing."""
         cells = self._gaps()
         asked = np.flatnonzero(cells.state == MISSING)
@@ -200,10 +215,10 @@ class FeedKeeper:
                     enquirer.close()  # to see what the sources have by now
                 return enquirer.ask(self._symbols, rows, starts, empty, before)
 
-            self._question = _Question(now, self._last_check, cells, asked, self._run(ask))
+            self._question = _Question(now, check, cells, asked, self._run(ask))
 
     def _take(self) -> Kept | None:
-        """Take over what was answered, if anything was, and fill what was found."""
+        """Fill what was found, if anything was answered, and learn from it."""
         question = self._question
         if question is None or not question.future.done():
             return None
@@ -212,20 +227,29 @@ class FeedKeeper:
             answers = question.future.result()
         except CancelledError:  # nobody waits for an answer any more
             return None
-        cells, asked = question.cells, question.asked
-        learn(cells, asked, answers, self._upkeep.attempts, question.now)
-        self._known = cells.runs()
+        if self._data.session != self.session:  # nor has anybody use for it
+            return None
+        kept = self._fill(question, answers)
+        learn(question.cells, question.asked, answers, self._upkeep.attempts, question.now)
+        self._known = question.cells.runs()
         self._lagging = not answers.covered.all()
         self._when.asked(question.check, bool((answers.failed & ~answers.found).any()))
-        self.disagreements += answers.disagreements
+        self._disagreements += answers.disagreements
+        return kept
+
+    def _fill(self, question: _Question, answers: Answers) -> Kept | None:
+        cells, asked = question.cells, question.asked
         block, slots = self._block_and_slots()
         rows, at = cells.rows[asked], slots[cells.slots[asked]]
         # While the sources were asked the feed may have brought the bar.
         absent = ~block.present[rows, at] | (block.flags[rows, at] & _OURS != 0)
         found = np.flatnonzero(answers.found & absent)
-        return self._keep(rows[found], at[found], answers.values[:, found], FILLED_BAR)
+        return self._keep(block, rows[found], at[found], answers.values[:, found], FILLED_BAR)
 
-    def _keep(self, rows: Ints, slots: Ints, values: Floats, flag: int) -> Kept | None:
+    def _keep(
+        self, block: Block, rows: Ints, slots: Ints, values: Floats, flag: int
+    ) -> Kept | None:
         if not len(rows):
             return None
-        return self._data.keep(rows, slots, values, np.full(len(rows), flag, np.uint8))
+        flags = np.full(len(rows), flag, np.uint8)
+        return self._data.keep(rows, slots, values, flags, of=block)

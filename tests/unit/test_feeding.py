@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from datetime import date
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import polars as pl
 import pytest
@@ -28,6 +29,9 @@ from stream_coord.upkeep.asking import Answers, Enquirer
 from stream_coord.upkeep.feeding import FeedKeeper
 
 ONE_MINUTE = Interval(MINUTE)
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
 OPEN = parse_moment("2018-11-19T14:30:00Z")
 LENGTH = 12
 SYMBOLS = ("A", "B")
@@ -364,11 +368,14 @@ def test_an_answer_that_takes_its_time_is_taken_at_a_later_check(whole: BarSourc
 class Empty:
     """A history of one session without bars."""
 
+    def __init__(self, minutes: int = LENGTH) -> None:
+        self.minutes = minutes
+
     def load(
         self, symbols: Sequence[str], session: Session, derived: Iterable[Interval] = ()
     ) -> Series:
         opened = OPEN - 3 * DAY
-        segment = Segment(opened, opened + LENGTH * MINUTE, "regular")
+        segment = Segment(opened, opened + self.minutes * MINUTE, "regular")
         sessions = [Session(date(2018, 11, 16), (segment,)), session]
         return Series.empty(symbols, sessions, ONE_MINUTE, derived, Trailing(1))
 
@@ -387,3 +394,88 @@ def test_history_may_be_loaded_between_two_checks(whole: BarSource) -> None:
     assert feed.gaps == [("A", 0, 4, "filled", 0), ("A", 4, 1, "no_trade", 0)]
     assert feed.data.metrics("A").no_trade == 1
     assert [bar.start for bar in feed.data.all_bars("A")] == [at(minute) for minute in range(4)]
+
+
+def test_history_may_be_loaded_in_the_middle_of_a_check(
+    whole: BarSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(whole, expected={"A"}, synthesize=True)
+    lengths = iter(range(LENGTH, 99))
+
+    def late(write: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+        """Write, when somebody else has just loaded history, more of it each time."""
+
+        def load_and_write(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+            feed.data.load_historical_bars(Empty(next(lengths)))
+            return write(*args, **kwargs)
+
+        return load_and_write
+
+    for name in ("keep", "note_states"):
+        monkeypatch.setattr(feed.data, name, late(getattr(feed.data, name)))
+    feed.look(5)
+    assert next(lengths) == LENGTH + 3
+    assert feed.gaps == [("A", 0, 4, "filled", 0), ("A", 4, 1, "no_trade", 0)]
+    assert feed.data.metrics("A").no_trade == 1
+    bars = [(bar.start, bar.close, bar.flags) for bar in feed.data.all_bars("A")]
+    assert bars == [
+        *((at(minute), minute + 1.0, FILLED) for minute in range(4)),
+        (at(4), 4.0, SYNTHETIC),
+    ]
+
+
+def test_once_somebody_has_rolled_nothing_is_written(whole: BarSource) -> None:
+    opened = OPEN + DAY
+    segment = Segment(opened, opened + 3 * MINUTE, "regular")
+    following = Session(date(2018, 11, 20), (segment,))
+
+    def roll() -> None:
+        feed.data.roll_session(following)
+
+    feed = Feed(Counting(whole, meanwhile=roll), synthesize=True)
+    feed.bring("A", 0)
+    assert feed.look(5) == []
+    assert feed.data.session == following
+    assert [(bar.symbol, bar.start) for bar in feed.data.all_bars("A")] == [("A", at(0))]
+    assert feed.data.count("B") == 0
+    # What is known of the session can still be asked for.
+    assert feed.gaps == [("A", 1, 4, "missing", 0), ("B", 0, 5, "missing", 0)]
+
+
+def test_what_could_not_be_filled_is_asked_for_again(
+    whole: BarSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    feed = Feed(whole, expected={"A"})
+    with monkeypatch.context() as patch:
+        patch.setattr(feed.data, "keep", refuse)
+        with pytest.raises(MemoryError):
+            feed.look(2)
+    feed.look(2)
+    assert [bar.start for bar in feed.data.all_bars("A")] == [at(0), at(1)]
+    assert feed.gaps == [("A", 0, 2, "filled", 0)]
+
+
+@pytest.mark.parametrize("minute", [3, LENGTH])
+def test_a_check_in_which_something_is_raised_is_still_due(
+    minute: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(None, synthesize=True, expected={"A"})
+    feed.bring("A", 0)
+    for early in range(1, minute):
+        feed.look(early)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feed.data, "note_states", refuse)
+        patch.setattr(feed.data, "keep", refuse)
+        with pytest.raises(MemoryError):
+            feed.look(minute)
+    assert feed.keeper.next_check == at(minute)
+    feed.look(minute)
+    assert [bar.start for bar in feed.data.all_bars("A")] == [at(n) for n in range(minute)]
+    assert feed.keeper.next_check == (at(minute + 1) if minute < LENGTH else None)

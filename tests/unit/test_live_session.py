@@ -88,6 +88,38 @@ def test_it_begins_with_history_and_ends_with_a_record(config: Config) -> None:
     ]
 
 
+def test_who_was_asked_is_on_record_at_each_look(config: Config, tmp_path: Path) -> None:
+    """Also where the state stays as it is, and where sources disagree."""
+    with (tmp_path / "sc.toml").open("a") as file:
+        for name, price in (("one", 3.0), ("two", 4.0)):
+            store = open_store(f"sqlite:///{name}.db", tmp_path, create=True)
+            rows = [("A", FRIDAY + n * MINUTE, *(price,) * 4, 1.0) for n in range(5)]
+            store.write(ONE_MINUTE, pl.DataFrame(rows, schema=frame_schema(), orient="row"))
+            store.close()
+            file.write(
+                f'[[sources]]\nname = "{name}"\nkind = "store"\nurl = "sqlite:///{name}.db"\n'
+            )
+    sets = ['symbols=["A"]', "session.timeout_seconds=3600"]
+    config = load_config(tmp_path / "sc.toml", sets=sets)
+    clock = FixedClock(FRIDAY)
+    with (
+        living(config, clock) as (live, told),
+        open_ledger("sqlite:///data/ledger.db", config.root) as ledger,
+    ):
+        live.monitor.look()
+        assert ledger.source_calls() == []
+        for minute in (1, 2):
+            clock.set(FRIDAY + minute * MINUTE)
+            live.monitor.look()
+            assert len(ledger.source_calls(live.run)) == 2 * minute
+        assert len(told) == 1
+        told_of = [
+            (row.start, row.values[3], row.other_values[3]) for row in ledger.disagreements()
+        ]
+        assert told_of == [(FRIDAY, 3.0, 4.0), (FRIDAY + MINUTE, 3.0, 4.0)]
+        assert live.data.last_n("A", 2).close.tolist() == [3.0, 3.0]
+
+
 def test_a_session_under_way_goes_on(config: Config) -> None:
     with living(config, FixedClock(FRIDAY + MINUTE)) as (live, _):
         assert str(live.data.session.date) == "2018-11-23"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
 from threading import enumerate as threads
+from time import sleep
 
 import numpy as np
 import polars as pl
@@ -26,7 +27,7 @@ from stream_coord.monitor import MonitorSettings, SessionMonitor
 from stream_coord.session.boundaries import SessionState, StateChange
 from stream_coord.session.data import SessionData
 from stream_coord.sources.protocol import BarRange, NamedSource
-from stream_coord.stores.ledger import StateRecord, open_ledger
+from stream_coord.stores.ledger import Disagreement, SourceCall, StateRecord, open_ledger
 from stream_coord.upkeep import Upkeep
 from stream_coord.upkeep.asking import Enquirer
 
@@ -191,6 +192,13 @@ def test_bars_can_be_seen_once_they_have_ended() -> None:
     assert world.data.now == at(LENGTH)
 
 
+def test_nobody_sleeps_until_a_clock_that_is_set_back_has_caught_up() -> None:
+    world = World(calendar())
+    world.look(7)
+    world.clock.set(at(-360))
+    assert world.monitor.next_look() == at(-359)
+
+
 def test_one_knows_when_to_look_next() -> None:
     world = World(calendar(), MonitorSettings(check_micros=10 * MINUTE, timeout_micros=90 * SECOND))
     monitor = world.monitor
@@ -293,6 +301,23 @@ def test_who_rolls_by_hand_is_followed() -> None:
     assert [day.day for day, _ in world.recorded] == [19, 19, 20]
 
 
+def test_a_session_that_nothing_follows_goes_on_without_a_roll() -> None:
+    world = World(calendar(days=2), quiet())
+    assert world.look(0.5, day=1) == [
+        (0, "ACTIVE"),
+        (30, "ENDED"),
+        (24 * 60 + 0.5, "ERROR"),
+    ]
+    assert str(world.monitor.cause).startswith("the calendar raised CalendarError: TEST has no")
+    world.feed(0, day=1)
+    assert world.look(1, day=1) == []
+    assert [bar.start for bar in world.data.all_bars("A")] == [at(0, 1)]
+    world.monitor.clear_error()
+    assert world.monitor.state is ACTIVE
+    assert world.look(60, day=1) == [(24 * 60 + 30, "ENDED")]
+    assert world.look(0, day=2) == []
+
+
 # -- errors -----------------------------------------------------------------------------------
 
 
@@ -386,6 +411,34 @@ def test_a_roll_that_fails_is_an_error_and_done_once_that_is_cleared(
     assert world.data.session.date == date(2018, 11, 20)
 
 
+def test_what_a_callback_flags_is_told_after_what_came_before() -> None:
+    told: list[int] = []
+
+    def flag(change: StateChange) -> None:
+        if change.entered is ACTIVE:
+            world.monitor.flag_error("the feed is lost")
+            told.append(len(world.told))
+
+    world = World(calendar(), quiet(), on_state=flag)
+    assert world.look(35) == [(0, "ACTIVE"), (30, "ENDED"), (35, "ERROR")]
+    assert [change.left for change in world.told] == [NOT_STARTED, ACTIVE, ENDED]
+    assert world.monitor.cause == "the feed is lost"
+    assert told == [1]
+
+
+def test_an_error_is_not_cleared_by_who_is_told_of_it() -> None:
+    """It would come back at once, and so on for ever."""
+
+    def clear(change: StateChange) -> None:
+        if change.entered is ERROR:
+            world.monitor.clear_error()
+        raise OSError("no disk")
+
+    world = World(calendar(), quiet(), on_state=clear)
+    assert world.look(1) == [(0, "ACTIVE"), (1, "ERROR")]
+    assert str(world.monitor.cause).startswith("on_state raised OSError: no disk (")
+
+
 def test_a_store_that_was_stopped_ends_a_look() -> None:
     world = World(calendar())
     world.data.stop()
@@ -399,8 +452,9 @@ def test_a_store_that_was_stopped_ends_a_look() -> None:
 class Source:
     """Has a bar of every minute; waits and fails as it is told."""
 
-    def __init__(self, wait: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, wait: Callable[[], object] = lambda: None, price: float = 7.0) -> None:
         self.wait = wait
+        self.price = price
         self.asked: list[int] = []
 
     def coverage(self, _: Interval, ranges: Sequence[BarRange]) -> Sequence[BarRange]:
@@ -410,7 +464,7 @@ class Source:
         self.asked.append(len(ranges))
         self.wait()
         rows = [
-            (part.symbol, start, 7.0, 7.0, 7.0, 7.0, 7.0)
+            (part.symbol, start, *(self.price,) * 5)
             for part in ranges
             for start in range(part.start, part.end, MINUTE)
         ]
@@ -420,9 +474,13 @@ class Source:
         """Nothing is open."""
 
 
-def upkeep_of(source: Source) -> Upkeep:
-    named = NamedSource("whole", "whole: test", source)
-    return Upkeep(Enquirer([named], ONE_MINUTE, FixedClock(OPEN), SystemTimer()))
+def upkeep_of(*sources: Source) -> Upkeep:
+    names = ("whole", "other")
+    named = [
+        NamedSource(name, f"{name}: test", source)
+        for name, source in zip(names, sources, strict=False)
+    ]
+    return Upkeep(Enquirer(named, ONE_MINUTE, FixedClock(OPEN), SystemTimer()))
 
 
 def test_what_does_not_come_is_filled_and_sessions_slept_over_too() -> None:
@@ -458,6 +516,129 @@ def test_upkeep_that_raises_is_an_error_and_goes_on() -> None:
     assert str(world.monitor.cause).startswith("upkeep raised OSError: no ledger (")
     assert world.look(2) == []
     assert world.data.now == at(2)
+
+
+def test_who_was_asked_is_told_at_each_look_and_then_forgotten() -> None:
+    told: list[tuple[list[tuple[str, int]], list[tuple[str, int, float, float]]]] = []
+
+    def on_asked(calls: Sequence[SourceCall], others: Sequence[Disagreement]) -> None:
+        told.append(
+            (
+                [(call.source, call.bars) for call in calls],
+                [(row.symbol, row.start, row.values[3], row.other_values[3]) for row in others],
+            )
+        )
+
+    upkeep = upkeep_of(Source(), Source(price=8.0))
+    world = World(calendar(), replace(quiet(upkeep=upkeep), on_asked=on_asked))
+    world.feed(0)
+    world.feed(1)
+    for minute in (0, 0.5, 1):
+        world.look(minute)
+    assert told == [([("whole: test", 1), ("other: test", 1)], [("B", at(0), 7.0, 8.0)])]
+    world.feed(1, symbol="B")
+    world.look(2)
+    assert len(told) == 1
+    world.look(5, day=1)
+    # What was missing in the rest of a day, all at once, and then in the first minutes of the next.
+    assert [calls for calls, _ in told[1:]] == [
+        [("whole: test", 2 * (LENGTH - 2)), ("other: test", 2 * (LENGTH - 2))],
+        [("whole: test", 10), ("other: test", 10)],
+    ]
+    assert [len(others) for _, others in told] == [1, 2 * (LENGTH - 2), 10]
+    assert upkeep.enquirer is not None
+    assert upkeep.enquirer.take_calls() == []
+
+
+def test_who_cannot_note_who_was_asked_is_told_of_an_error() -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no disk")
+
+    settings = replace(quiet(upkeep=upkeep_of(Source())), on_asked=refuse)
+    world = World(calendar(), settings)
+    assert world.look(1) == [(0, "ACTIVE"), (1, "ERROR")]
+    assert str(world.monitor.cause).startswith("on_asked raised OSError: no disk (")
+
+
+@pytest.mark.parametrize("minute", [31, 60])
+def test_somebody_rolls_while_a_source_is_asked(minute: float) -> None:
+    """What it answers is of no use any more; that is no error."""
+
+    def roll() -> None:
+        world.data.roll_session(world.calendar.next_session(FIRST))
+
+    source = Source(roll)
+    world = World(calendar(), quiet(upkeep=upkeep_of(source)))
+    world.feed(0)
+    assert world.look(minute) == [(0, "ACTIVE"), (30, "ENDED")]
+    source.wait = lambda: None
+    assert world.data.session.date == date(2018, 11, 20)
+    assert world.monitor.state is NOT_STARTED
+    assert [bar.start for bar in world.data.all_bars("A")] == [at(0)]
+    world.feed(0, day=1)
+    assert world.look(2, day=1) == [(24 * 60, "ACTIVE")]
+    for symbol in SYMBOLS:
+        assert [bar.start for bar in world.data.all_bars(symbol)][-2:] == [at(0, 1), at(1, 1)]
+
+
+def test_somebody_starts_over_while_a_source_is_asked() -> None:
+    def start_over() -> None:
+        world.data.start_session(world.calendar.session(FIRST))
+        source.wait = lambda: None
+
+    source = Source(start_over)
+    world = World(calendar(), quiet(upkeep=upkeep_of(source)), day=1)
+    world.look(60, day=1)
+    assert [session.date.day for session in world.data.sessions] == [19, 20, 21]
+    assert [day.day for day, _ in world.recorded] == [20, 20, 19, 19, 20, 20]
+    assert world.monitor.cause is None
+
+
+def test_somebody_starts_over_before_upkeep_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(calendar(), quiet(upkeep=upkeep_of(Source())), day=1)
+    advance = world.data.advance_to
+
+    def advance_and_start_over(now: int) -> None:
+        advance(now)
+        monkeypatch.undo()
+        world.data.start_session(world.calendar.session(FIRST))
+
+    monkeypatch.setattr(world.data, "advance_to", advance_and_start_over)
+    world.look(60, day=1)
+    assert [day.day for day, _ in world.recorded] == [20, 20, 19, 19, 20, 20]
+    assert len(world.data.all_bars("A")) == 2 * LENGTH
+    assert world.monitor.cause is None
+
+
+def test_somebody_is_quicker_to_roll(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(calendar(), quiet())
+    world.look(59)
+    roll = world.data.roll_session
+
+    def roll_twice(session: Session) -> None:
+        roll(session)
+        roll(session)
+
+    monkeypatch.setattr(world.data, "roll_session", roll_twice)
+    assert world.look(60) == []
+    assert world.monitor.state is NOT_STARTED
+
+
+def test_no_change_is_earlier_than_the_one_before_it() -> None:
+    """Not even if an error is cleared while a look waits for a source."""
+
+    def clear() -> None:
+        world.clock.set(at(5.1))
+        world.monitor.clear_error()
+
+    settings = MonitorSettings(timeout_micros=int(5.05 * MINUTE), upkeep=upkeep_of(Source(clear)))
+    world = World(calendar(), settings)
+    world.look(0)
+    world.monitor.flag_error("the line is dead")
+    assert world.look(5) == [(5.1, "TIMEOUT")]
+    assert world.monitor.next_look() == at(6)
+    times = [change.time for change in world.told]
+    assert times == sorted(times)
 
 
 # -- threads ----------------------------------------------------------------------------------
@@ -550,6 +731,95 @@ def test_a_thread_goes_on_after_an_error_and_ends_when_a_callback_stops_it() -> 
     assert not thread.is_alive()
     assert monitor.state is ERROR
     assert "ENDED" in str(monitor.cause)
+
+
+def test_a_thread_sleeps_no_longer_because_the_clock_is_set_back() -> None:
+    clock, timer = FixedClock(at(7)), HandTimer()
+    data = SessionData(SYMBOLS, calendar().session(FIRST), ONE_MINUTE)
+    with SessionMonitor(data, calendar(), clock, timer, MonitorSettings()):
+        assert timer.asleep.get(timeout=30) == 60
+        clock.set(at(-360))
+        assert timer.let_pass() == 60
+
+
+def test_who_is_told_in_another_thread_may_stop_a_look_that_waits_for_a_source() -> None:
+    asked, answer = Event(), Event()
+
+    def hang() -> None:
+        asked.set()
+        answer.wait(30)
+
+    def stop(change: StateChange) -> None:
+        if change.entered is ERROR:
+            monitor.stop()
+
+    data = SessionData(SYMBOLS, calendar().session(FIRST), ONE_MINUTE)
+    settings = MonitorSettings(upkeep=upkeep_of(Source(hang)))
+    monitor = SessionMonitor(data, calendar(), FixedClock(at(1)), HandTimer(), settings, stop)
+    monitor.start()
+    assert asked.wait(30)
+    (thread,) = monitor_threads()
+    feed = Thread(target=monitor.flag_error, args=("the line is dead",), daemon=True)
+    feed.start()
+    feed.join(10)
+    assert not feed.is_alive()
+    thread.join(10)
+    assert not thread.is_alive()
+    answer.set()
+
+
+def test_who_is_told_by_a_look_by_hand_may_stop_the_thread_that_waits_for_its_end() -> None:
+    def stop(_: StateChange) -> None:
+        monitor.start()
+        sleep(0.05)  # the thread begins its look, or will not any more
+        monitor.stop()
+
+    data = SessionData(SYMBOLS, calendar().session(FIRST), ONE_MINUTE)
+    settings = MonitorSettings()
+    monitor = SessionMonitor(data, calendar(), FixedClock(at(1)), HandTimer(), settings, stop)
+    by_hand = Thread(target=monitor.look, daemon=True)
+    by_hand.start()
+    by_hand.join(10)
+    assert not by_hand.is_alive()
+    for thread in monitor_threads():
+        thread.join(10)
+    assert not monitor_threads()
+
+
+def test_who_is_told_may_wait_for_a_thread_that_flags_an_error() -> None:
+    def flag(change: StateChange) -> None:
+        if change.entered is ACTIVE:
+            feed = Thread(target=world.monitor.flag_error, args=("stop it",), daemon=True)
+            feed.start()
+            feed.join(10)
+            assert not feed.is_alive()
+
+    world = World(calendar(), quiet(), on_state=flag)
+    assert world.look(35) == [(0, "ACTIVE"), (30, "ENDED"), (35, "ERROR")]
+    assert world.monitor.cause == "stop it"
+
+
+def test_a_session_is_not_rolled_before_all_is_told_of_it() -> None:
+    telling, told = Event(), Event()
+
+    def hold(_: StateChange) -> None:
+        telling.set()
+        assert told.wait(30)
+
+    world = World(calendar(), quiet(upkeep=upkeep_of(Source())))
+    world.look(31)
+    world.monitor.flag_error("bad bars")
+    world.on_state = hold
+    person = Thread(target=world.monitor.clear_error)
+    person.start()
+    assert telling.wait(30)
+    assert world.look(60) == []
+    assert world.monitor.state is ENDED
+    assert world.data.session.date == FIRST
+    told.set()
+    person.join(30)
+    world.look(61)
+    assert world.data.session.date == date(2018, 11, 20)
 
 
 @pytest.mark.parametrize("answers", [True, False])
