@@ -93,7 +93,7 @@ def fill_store(
     try:
         if not dry_run and ledger is not None:
             place = Place(plan.config, plan.calendar, plan.store)
-            record = JobRecord("fill-gaps", place, ledger, clock, enquirer)
+            record = JobRecord(FILLING, place, ledger, clock, enquirer)
             with ledger.alone(FILLING, on_wait):
                 return _recorded(plan, record, options, on_progress)
         summary = fill_gaps(plan, ledger, enquirer, clock, None, options, on_progress)
@@ -175,6 +175,8 @@ class JobRecord:
             How many minutes it has filled, as far as the ledger knows.
         """
         filled = 0
+        if not self.number:  # it has not even begun
+            return filled
         with suppress(LedgerError):  # what stopped the job is the error to report
             filled = self._filled(sessions)
             self.finish(status, filled, reason or f"stopped after filling {filled} minutes")

@@ -8,11 +8,11 @@ stops it leaves every session sealed or current, and who runs it again goes on f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import chain, takewhile
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,15 +21,15 @@ from stream_coord.calendars import Calendar, Session
 from stream_coord.clock import Clock
 from stream_coord.compute.quality import QualityRow
 from stream_coord.config import Config
-from stream_coord.errors import LedgerError, NoBarsError, StoreConflictError, StoreError
+from stream_coord.errors import LedgerError, NoBarsError, StoreCorruptError
 from stream_coord.filling import FILLING, JobRecord, Place
-from stream_coord.loading import data_version
 from stream_coord.opening import Plan, attempts_of, cursor_key, enquirer_of
 from stream_coord.planning import Universe, choose_universe, current_session
 from stream_coord.runs import in_a_line
 from stream_coord.session.block import Block
 from stream_coord.session.boundaries import SessionState
 from stream_coord.session.quality import measure_session
+from stream_coord.stores.base import content_checksum
 from stream_coord.stores.ledger import Ledger, SealRecord, StateRecord
 from stream_coord.upkeep.fill import FillOptions, FillSummary, Progress, fill_gaps
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 Status = Literal["rolled", "up-to-date", "not-over", "error"]
 Reason = Literal["not-over", "not-begun", "no-bars"]
+
+_NAMED = 5
+"""Symbols that a note names before it counts the rest."""
 
 NEEDS_A_PERSON = (
     "`sc store verify` names what is damaged. Put a sound copy of it back in its place, "
@@ -145,9 +148,11 @@ def roll(
     """End the current session if it is over, and make the next one the current one.
 
     The ledger gets a row when there is something to do, and again when that ends, however it ends.
-    A source that fails stops nothing; what it was asked for stays missing. Stored bytes that are
-    not what was written, and whatever else is wrong with the store, put the session in error:
-    nothing more is done until a person clears it.
+    A source that fails stops nothing; what it was asked for stays missing. Where no symbols are
+    listed, a session that nobody has bars of is sealed without rows if the store has later bars,
+    and if not, it stays current. Stored bytes that are not what was written put the session in
+    error: nothing more is done until a person clears it. Whatever else the store fails with is no
+    state of the session: the next call tries again.
 
     Args:
         place: The settings, the calendar and the store.
@@ -161,11 +166,11 @@ def roll(
     Raises:
         CalendarError: there is no session on `options.to`, or none where the cursor is.
         ConfigError: a source cannot be what the settings say.
-        NoBarsError: there is no cursor and the store is empty, or nobody lists symbols and the
-            store has no bars of the current session.
+        NoBarsError: there is no cursor and the store is empty.
         RollInterruptedError: on an interrupt; of a dry run, which leaves nothing, it is a plain
             `KeyboardInterrupt`.
-        StoreConflictError: others kept storing what was to be filled.
+        StoreError: the store cannot be read or written, or others kept storing what was to be
+            filled.
         LedgerError: the ledger cannot be read or written.
     """
     if ledger is None and not options.dry_run:
@@ -209,6 +214,18 @@ def _over(calendar: Calendar, rolling: Rolling, target: Session) -> tuple[Sessio
     return over
 
 
+def _notes_of(gone: Mapping[str, date]) -> tuple[str, ...]:
+    """Say which symbols are not held to account in some sessions, and from which one on."""
+    if not gone:
+        return ()
+    names = [f"{symbol} ({day})" for symbol, day in list(gone.items())[:_NAMED]]
+    more = f" and {len(gone) - _NAMED:,} more" if len(gone) > _NAMED else ""
+    return (
+        "Left out from a session on, because their stored bars end before it: "
+        f"{', '.join(names)}{more}. List symbols in the settings to hold them to account.",
+    )
+
+
 @dataclass
 class _Job:
     """Sessions that are ended; see `roll`. What comes of it is in `rolling`."""
@@ -231,56 +248,66 @@ class _Job:
         return cursor_key(self.config)
 
     def run(self, sessions: Sequence[Session]) -> None:
-        """End these sessions, with a record of it unless it is a dry run."""
+        """End these sessions, with a record of it if anything changes."""
         if self.rolling.dry_run or self.ledger is None:
-            self._end_all(sessions, None)
+            self._end_all(self._held(sessions), None)
             return
         record = JobRecord("roll", self.place, self.ledger, self.clock, self.enquirer)
-        record.begin()
-        self.rolling.run = record.number
         try:
-            if self.rolling.cleared is not None:
-                state = self._state(SessionState.ERROR, SessionState.ENDED)
-                self.ledger.clear_error(record.number, self.key, state, self.clock.now())
-            self._end_all(sessions, record)
-            record.finish("done", self.rolling.fill.filled)
+            held = self._held(sessions)
+            if held or self.rolling.cleared is not None:
+                self._begin(record)
+                self._end_all(held, record)
+                record.finish("done", self.rolling.fill.filled)
         except KeyboardInterrupt as error:
             raise self._interrupted(sessions, record) from error
-        except StoreConflictError as error:  # nothing is wrong with the store
-            self._failed(error, sessions, record)
-            raise
-        except StoreError as error:
-            self._flag(error, record)
-            self._failed(error, sessions, record)
         except BaseException as error:
-            self._failed(error, sessions, record)
-            raise
+            flagged = isinstance(error, StoreCorruptError) and self._flag(error, record)
+            record.stop("failed", sessions, self.config.mask(in_a_line(error)))
+            if not flagged:
+                raise
+
+    def _begin(self, record: JobRecord) -> None:
+        """Record that it begins, and clear the error that is to be cleared."""
+        record.begin()
+        self.rolling.run = record.number
+        if self.rolling.cleared is not None:
+            state = self._state(SessionState.ERROR, SessionState.ENDED)
+            record.ledger.clear_error(record.number, self.key, state, self.clock.now())
+
+    def _held(self, sessions: Sequence[Session]) -> Sequence[Session]:
+        """Return the sessions up to the newest stored bar; all where symbols are listed."""
+        if self.config.symbols or not sessions:
+            return sessions
+        spans = self.place.store.spans(self.config.base_interval)
+        newest = max(spans["last"].to_list(), default=None)
+        held = [each for each in sessions if newest is not None and each.start <= newest]
+        if len(held) < len(sessions):
+            self.rolling.stopped = "no-bars"
+        return held
 
     def _end_all(self, sessions: Sequence[Session], record: JobRecord | None) -> None:
-        """End sessions, oldest first, up to the first that nobody has bars of."""
+        """End sessions, oldest first."""
         if not sessions:
             return
         universe = self._universe(sessions)
-        held = tuple(takewhile(lambda each: universe.expected_in(each).any(), sessions))
-        if len(held) < len(sessions):
-            self.rolling.stopped = "no-bars"
-        for done, session in enumerate(held):
-            self.on_progress(done, len(held), session.date.isoformat())
+        gone: dict[str, date] = {}
+        for done, session in enumerate(sessions):
+            self.on_progress(done, len(sessions), session.date.isoformat())
             names, expected = universe.symbols_in(session), universe.expected_in(session)
             symbols = tuple(names[row] for row in np.flatnonzero(expected).tolist())
+            for row in np.flatnonzero(~expected).tolist():
+                gone.setdefault(str(names[row]), session.date)
             self._end(session, symbols, record)
+        self.rolling.notes += _notes_of(gone)
 
     def _universe(self, sessions: Sequence[Session]) -> Universe:
-        """Return who is held to account; in the first session somebody is."""
+        """Return who is held to account: nobody in a hole between stored bars."""
         interval, listed = self.config.base_interval, self.config.symbols
         try:
             universe = choose_universe(self.place.store, interval, sessions, listed)
-            if not universe.expected_in(sessions[0]).any():
-                choose_universe(self.place.store, interval, sessions[:1], listed)
-        except NoBarsError as error:
-            advice = "Import some, or list symbols in the settings: they are expected at any time."
-            error.hint = f"{error.hint} {advice}"
-            raise
+        except NoBarsError:
+            universe = Universe((), (), ())
         self.rolling.notes = universe.notes
         return universe
 
@@ -305,20 +332,19 @@ class _Job:
     def _seal(self, session: Session, symbols: tuple[str, ...]) -> SealRecord:
         """Return what is stored of a session, read and verified, and what it is worth."""
         interval, day = self.config.base_interval, session.date.isoformat()
-        read = self.place.store.read_versioned(interval, symbols, session.start, session.end)
         block = Block.empty(symbols, [session], interval)
-        block.fill(read.bars)
+        block.fill(self.place.store.read(interval, symbols, session.start, session.end))
         known = self.ledger.gap_states(str(interval), day, day) if self.ledger else ()
         quality = measure_session(block, session, np.ones(len(symbols), np.bool_), known)
-        by_symbol = read.versions.partition_by("symbol", as_dict=True)
+        checksums = _checksums(block)
         return SealRecord(
             session=day,
             open=session.open,
             close=session.close,
             bars=int(np.count_nonzero(block.present)),
-            data_version=data_version(read.versions),
+            data_version=_data_version(checksums),
             quality=tuple(quality.rows()),
-            checksums={str(symbol): data_version(rows) for (symbol,), rows in by_symbol.items()},
+            checksums=checksums,
         )
 
     def _state(
@@ -327,18 +353,18 @@ class _Job:
         day = self.rolling.current.date.isoformat()
         return StateRecord(day, self.clock.now(), left.name, entered.name, cause)
 
-    def _flag(self, error: StoreError, record: JobRecord) -> None:
-        """Put the current session in error, or raise `error` if the ledger cannot be written."""
+    def _flag(self, error: StoreCorruptError, record: JobRecord) -> bool:
+        """Put the current session in error, and return whether the ledger has it."""
         cause = self.config.mask(error.message)
         state = self._state(SessionState.ENDED, SessionState.ERROR, cause)
         try:
+            if not record.number:
+                self._begin(record)
             record.ledger.flag_error(record.number, self.key, state, self.clock.now())
-        except LedgerError:
-            raise error from None
+        except LedgerError:  # what is wrong with the store is the error to report
+            return False
         self.rolling.cause, self.rolling.stopped = cause, None
-
-    def _failed(self, error: BaseException, sessions: Sequence[Session], record: JobRecord) -> None:
-        record.stop("failed", sessions, self.config.mask(in_a_line(error)))
+        return True
 
     def _interrupted(self, sessions: Sequence[Session], record: JobRecord) -> RollInterruptedError:
         """Record an interrupt, and return what tells how far it came."""
@@ -352,3 +378,24 @@ class _Job:
         reason = f"stopped after sealing {record.sessions} {noun}"
         record.stop("interrupted", sessions, reason)
         return RollInterruptedError(record.sessions, current)
+
+
+def _checksums(block: Block) -> dict[str, str]:
+    """Return the checksum of each symbol's bars in a block; a symbol without bars has none.
+
+    A store's own checksums are of UTC dates, which may hold bars of the sessions before and after.
+    """
+    bars = ((symbol, row, block.present[row]) for row, symbol in enumerate(block.symbols))
+    return {
+        symbol: content_checksum([block.starts[there], *block.values[:, row].compress(there, 1)])
+        for symbol, row, there in bars
+        if there.any()
+    }
+
+
+def _data_version(checksums: Mapping[str, str]) -> str:
+    """Return one hash of the bars of all symbols, 32 hex digits."""
+    from xxhash import xxh3_128_hexdigest
+
+    text = "".join(f"{symbol} {checksum}\n" for symbol, checksum in checksums.items())
+    return xxh3_128_hexdigest(text.encode())

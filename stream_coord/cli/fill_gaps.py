@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,19 +20,13 @@ from stream_coord.cli.shell import (
     optional_date,
     symbols_setting,
 )
-from stream_coord.errors import LedgerError
 from stream_coord.render.console import error_console
-
-if TYPE_CHECKING:
-    from stream_coord.stores.ledger import Ledger
 
 _NO_SOURCES = (
     "no source of bars is configured, so that nothing is filled. Write one into the settings:\n"
     '[[sources]]\nname = "backup"\nkind = "store"\nurl = "delta:../other/bars"'
 )
-
-
-_WAITING = "another `sc fill-gaps` works on this ledger; waiting for it to end."
+_WITHOUT = "what is known of gaps is left out"
 
 
 def fill_gaps(
@@ -73,7 +65,7 @@ def fill_gaps(
             shell.out.note(_NO_SOURCES)
         try:
             with (
-                _ledger(shell, dry_run=dry_run) as ledger,
+                shell.job_ledger(_WITHOUT, dry_run=dry_run) as ledger,
                 shell.out.strangers(),
                 shell.out.progress("Filling") as advance,
             ):
@@ -84,7 +76,7 @@ def fill_gaps(
                     dry_run=dry_run,
                     reopen=reopen,
                     on_progress=advance,
-                    on_wait=lambda: shell.out.note(_WAITING),
+                    on_wait=shell.note_waiting,
                 )
         except FillInterruptedError as stop:
             text = interrupted_text(stop.filled)
@@ -94,18 +86,3 @@ def fill_gaps(
         if done.summary.failures:
             shell.out.fail(done.summary.failures)
             raise typer.Exit(1)
-
-
-@contextmanager
-def _ledger(shell: Shell, *, dry_run: bool) -> Iterator[Ledger | None]:
-    """Open the ledger; a dry run, which makes none, can do without."""
-    with ExitStack() as opened:
-        ledger = None
-        try:
-            ledger = opened.enter_context(shell.ledger(create=not dry_run))
-        except LedgerError as error:
-            if not dry_run:
-                raise
-            message = shell.config.mask(error.message)
-            shell.out.note(f"{message}: what is known of gaps is left out.")
-        yield ledger

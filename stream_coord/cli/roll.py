@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,14 +16,13 @@ from stream_coord.cli.shell import (
     Shell,
     optional_date,
 )
-from stream_coord.errors import LedgerError, StreamCoordError
+from stream_coord.errors import StreamCoordError
 from stream_coord.render.console import error_console
 
 if TYPE_CHECKING:
     from stream_coord.rolling import Rolling
-    from stream_coord.stores.ledger import Ledger
 
-_WAITING = "another `sc roll` or `sc fill-gaps` works on this ledger; waiting for it to end."
+_WITHOUT = "the oldest stored session is taken for the current one"
 
 
 def roll(
@@ -51,7 +48,8 @@ def roll(
 
     At first the current session is the oldest stored one. Before it is over nothing is done, so
     that it can be called as often as one likes. Damage of the stored bars puts the session in
-    error, and nothing more is sealed until --clear-error.
+    error, and nothing more is sealed until --clear-error. Exits 1 where a source failed, too; all
+    else is done nevertheless, and `sc fill-gaps` asks for the failed part again.
 
     Example: sc roll --to 2018-11-23
     """
@@ -65,7 +63,7 @@ def roll(
         place = Place(shell.config, shell.calendar(), shell.store())
         try:
             with (
-                _ledger(shell, dry_run=dry_run) as ledger,
+                shell.job_ledger(_WITHOUT, dry_run=dry_run) as ledger,
                 shell.out.strangers(),
                 shell.out.progress("Rolling") as advance,
             ):
@@ -75,7 +73,7 @@ def roll(
                     shell.clock,
                     options,
                     advance,
-                    lambda: shell.out.note(_WAITING),
+                    shell.note_waiting,
                 )
         except RollInterruptedError as stop:
             text = interrupted_text(stop.sealed, str(stop.current))
@@ -87,6 +85,8 @@ def roll(
         if done.cause is not None:
             message = f"session {done.current.date} is in error: {done.cause}"
             raise StreamCoordError(message, NEEDS_A_PERSON)
+        if done.fill.failures:
+            raise typer.Exit(1)
 
 
 def _tell(shell: Shell, done: Rolling, *, clear_error: bool) -> None:
@@ -98,18 +98,3 @@ def _tell(shell: Shell, done: Rolling, *, clear_error: bool) -> None:
         shell.out.note(f"session {done.first.date} is in no error; there is nothing to clear.")
     for note in done.notes:
         shell.out.note(note)
-
-
-@contextmanager
-def _ledger(shell: Shell, *, dry_run: bool) -> Iterator[Ledger | None]:
-    """Open the ledger; a dry run, which makes none, can do without."""
-    with ExitStack() as opened:
-        ledger = None
-        try:
-            ledger = opened.enter_context(shell.ledger(create=not dry_run))
-        except LedgerError as error:
-            if not dry_run:
-                raise
-            message = shell.config.mask(error.message)
-            shell.out.note(f"{message}: the oldest stored session is taken for the current one.")
-        yield ledger

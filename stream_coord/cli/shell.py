@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_coord.clock import Clock, FixedClock, SystemClock, parse_date, parse_moment
-from stream_coord.errors import StreamCoordError
+from stream_coord.errors import LedgerMissingError, StreamCoordError
 from stream_coord.render.console import Output
 
 if TYPE_CHECKING:
@@ -132,6 +132,33 @@ class Shell:
         from stream_coord.opening import ledger_of
 
         return ledger_of(self.config, create=create)
+
+    @contextmanager
+    def job_ledger(self, without: str, *, dry_run: bool) -> Iterator[Ledger | None]:
+        """Open the ledger of a job that fills gaps, and close it.
+
+        Args:
+            without: What becomes of a dry run where there is no ledger, for the user.
+            dry_run: Neither make a ledger nor bring it up to date.
+        """
+        from stream_coord.stores.ledger import open_ledger
+
+        with ExitStack() as opened:
+            ledger = None
+            if not dry_run:
+                ledger = opened.enter_context(self.ledger(create=True))
+            else:
+                url, root = self.config.settings.ledger.url, self.config.root
+                try:
+                    ledger = opened.enter_context(open_ledger(url, root, migrate=False))
+                except LedgerMissingError as error:
+                    self.out.note(f"{self.config.mask(error.message)}: {without}.")
+            yield ledger
+
+    def note_waiting(self) -> None:
+        """Say that another process fills gaps, and that this one waits."""
+        other = "another `sc roll` or `sc fill-gaps`"
+        self.out.note(f"{other} works on this ledger; waiting for it to end.")
 
 
 def clock_at(now: str | None) -> Clock:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import inf, isfinite
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 
 import msgspec
@@ -29,6 +29,8 @@ from stream_coord.stores.ledger.schema import COUNTS, storable
 from stream_coord.stores.ledger.splits import FORMAT, RejectedRow, SplitChange, SplitFile
 
 FIELDS = ("date", "symbol", "ratio")
+SMALLEST, LARGEST = 1e-6, 1e6
+"""Ratios that a split may have; one beyond is a slip that would leave no price a price."""
 _BLANK = b" \t\v\f"
 
 
@@ -59,7 +61,12 @@ class ActionFormat:
 
     def find(self, paths: Iterable[Path]) -> list[Path]:
         """Return the files that `paths` stand for, as `find_files` does for CSV files of bars."""
-        return find_files(paths, CsvFormat(label="open", delimiter=self.delimiter))
+        fmt = CsvFormat(label="open", delimiter=self.delimiter)
+        try:
+            return find_files(paths, fmt)
+        except UsageError as error:
+            error.hint = "Name CSV files of splits, or folders that hold some."
+            raise
 
     def read(self, path: Path) -> list[SplitFile]:
         """Read the file, or every member of a zip archive.
@@ -180,7 +187,16 @@ def _read_all(fmt: ActionFormat, paths: Sequence[Path]) -> tuple[list[SplitFile]
             files += fmt.read(path)
         except InputFileError as error:
             failed.append(FailedFile(storable(str(path)), storable(str(error))))
-    return files, failed
+    return list(_told_apart(files)), failed
+
+
+def _told_apart(files: Iterable[SplitFile]) -> Iterator[SplitFile]:
+    """Number the files whose paths are the same, as those of odd names may be once storable."""
+    seen: Counter[str] = Counter()
+    for file in files:
+        seen[file.path] += 1
+        again = seen[file.path] > 1
+        yield replace(file, path=f"{file.path}//{seen[file.path]}") if again else file
 
 
 def _examples(files: Iterable[SplitFile]) -> Iterator[RejectExample]:
@@ -234,8 +250,8 @@ def _ratio(text: str) -> float | str:
     if new <= 0 or old <= 0:
         return "nonpositive-ratio: ratio <= 0"
     ratio = new / old
-    if not 0 < ratio < inf:
-        return "not-finite: ratio"
+    if not SMALLEST <= ratio <= LARGEST:
+        return "out-of-range: the ratio is not within 1e-6 to 1e6"
     return ratio if ratio != 1 else "no-split: ratio is 1"
 
 

@@ -23,6 +23,7 @@ from stream_coord.render.quality import (
 from stream_coord.render.text import percent, plural, printable
 from stream_coord.session.quality import SessionQuality, tell_apart
 from stream_coord.stores.ledger import ImportRow, Ledger, RunRow
+from stream_coord.stores.ledger.splits import INTERVAL as SPLITS
 
 _RUNS_SHOWN = 5
 
@@ -150,12 +151,13 @@ def _runs_table(runs: Sequence[RunRow]) -> RenderableType:
 
 
 def _imports(report: Report) -> list[RenderableType]:
+    imports = [done for done in report.imports if done.interval != SPLITS]
     rows, revised, superseded, rejected, pending = (
-        sum(getattr(done, name) for done in report.imports)
+        sum(getattr(done, name) for done in imports)
         for name in ("rows", "revised", "superseded", "rejected", "pending")
     )
     summary = (
-        f"{plural(len(report.imports), 'import')} of {plural(rows, 'row')}: {revised:,} revised "
+        f"{plural(len(imports), 'import')} of {plural(rows, 'row')}: {revised:,} revised "
         f"stored bars, {superseded:,} gave way within their import, {rejected:,} were rejected."
     )
     parts: list[RenderableType] = [heading(summary)]

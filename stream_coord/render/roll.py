@@ -19,7 +19,7 @@ from stream_coord.upkeep.fill import FillSummary
 
 def roll_json(done: Rolling) -> dict[str, object]:
     """Return the document of a roll, with the keys that scripts rely on; times are UTC."""
-    own: dict[str, object] = {
+    return {
         "from": done.first.date,
         "to": done.current.date,
         "status": done.status,
@@ -27,12 +27,11 @@ def roll_json(done: Rolling) -> dict[str, object]:
         "cause": done.cause,
         "begins": format_moment(done.current.start),
         "ends": format_moment(done.current.end),
-        "run": done.run,
-        "dry_run": done.dry_run,
         "sessions": done.sessions,
         "sealed": [quality_json(row) for row in done.sealed],
+        **fill_json(StoreFilling(done.run, done.fill)),
+        "dry_run": done.dry_run,  # one that had nothing to do has no run, either
     }
-    return own | fill_json(StoreFilling(done.run, done.fill)) | own
 
 
 def roll_text(done: Rolling, calendar: Calendar) -> RenderableType:
@@ -40,6 +39,8 @@ def roll_text(done: Rolling, calendar: Calendar) -> RenderableType:
     parts: list[RenderableType] = [heading(_headline(done, calendar.zone))]
     if done.sessions:
         parts += [Text(printable(line)) for line in _filled(done)]
+        if done.dry_run:
+            parts += [Text(), Text("As it is stored now:")]
         parts += [Text(), quality_table(done.sealed), Text()]
         parts.append(Text(_what_is_next(done, calendar.zone)))
     return Group(*parts)
@@ -62,15 +63,21 @@ def _headline(done: Rolling, zone: ZoneInfo) -> str:
         if done.dry_run:
             return f"A dry run would roll {what}, and has changed nothing."
         return f"Rolled {what} (run {done.run})."
-    if done.cause is not None:
-        return f"Nothing was sealed: session {current.date} is in error."
-    if done.stopped == "not-over":
-        ends = format_moment(current.end, zone)
-        return f"Session {current.date} is not over: it ends {ends}. Nothing was sealed."
-    begins = format_moment(current.start, zone)
-    if done.stopped == "not-begun":
-        return f"Up to date: session {current.date} has not begun, it begins {begins}."
-    return f"Up to date: the current session is {current.date}, it begins {begins}."
+    day = current.date
+    begins, ends = (format_moment(at, zone) for at in (current.start, current.end))
+    ahead = f"session {day} has not begun" if done.stopped else f"the current session is {day}"
+    verb = "begins" if current.start > done.now else "began"
+    if done.stopped == "no-bars":
+        return (
+            f"Up to date: session {day} is over, but the store's bars end before it. Nothing was "
+            "sealed: import more, then run `sc roll` again."
+        )
+    standing = {
+        "error": f"Nothing was sealed: session {day} is in error.",
+        "not-over": f"Session {day} is not over: it ends {ends}. Nothing was sealed.",
+        "up-to-date": f"Up to date: {ahead}, it {verb} {begins}.",
+    }
+    return standing[done.status]
 
 
 def _sealed(done: Rolling) -> str:
@@ -82,7 +89,7 @@ def _filled(done: Rolling) -> list[str]:
     """Return what the last pass over the gaps did, in a line or two."""
     fill = done.fill
     if not fill.minutes_missing:
-        return ["No minute is missing in them."]
+        return ["No minute is missing."]
     verb = "It would fill" if done.dry_run else "Filled"
     what = f"{fill.filled:,} of {plural(fill.minutes_missing, 'missing minute')}"
     sources = [f"{minutes:,} from {source_name(name)}" for name, minutes in fill.by_source.items()]
@@ -109,7 +116,7 @@ def _what_is_next(done: Rolling, zone: ZoneInfo) -> str:
     if done.stopped == "not-over":
         begins = f"it is not over, it ends {format_moment(current.end, zone)}"
     elif done.stopped == "no-bars":
-        begins = "the store holds no bars of it yet"
+        begins = "the store's bars end before it: import more"
     elif current.end <= done.now:
         begins = "it is over too: run `sc roll` again, or with --to DATE, to catch up"
     return f"The current session {is_now} {current.date}; {begins}."

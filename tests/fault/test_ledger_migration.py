@@ -366,6 +366,17 @@ def test_every_row_is_kept(url: str, version: int) -> None:
     assert after == {name: before[name] for name in after}
 
 
+def test_who_may_change_nothing_is_told(url: str, version: int) -> None:
+    before, old = contents(url, version), shape(url)
+    words = f"has schema version {version} and must be brought to 3 first\n.*without --dry-run"
+    with pytest.raises(LedgerError, match=words):
+        open_ledger(url, HERE, migrate=False)
+    assert (contents(url, version), shape(url)) == (before, old)
+    open_ledger(url, HERE).close()
+    with open_ledger(url, HERE, migrate=False) as ledger:
+        assert len(ledger.run_gaps(1)) == 2
+
+
 def test_what_is_kept_is_what_is_read(url: str) -> None:
     with open_ledger(url, HERE) as ledger:
         (run,) = ledger.runs()

@@ -199,6 +199,30 @@ def test_a_file_that_is_no_splits_is_named(
     assert words in answer.err
 
 
+def test_a_folder_without_files_is_told_without_options_of_bars(
+    sc: Callable[..., Any], place: Path
+) -> None:
+    answer = sc("import", ".", "--actions")
+    assert answer.code == 2
+    assert "holds no csv file" in answer.err
+    assert "--format" not in answer.err
+
+
+def test_a_report_counts_imports_of_bars(sc: Callable[..., Any], place: Path) -> None:
+    bars = "symbol,time,open,high,low,close,volume\nAAPL,2014-06-09 13:30:00Z,1,1,1,1,1\n"
+    (place / "bars.csv").write_text(bars)
+    write(place, "2014-06-09,AAPL,7", "2014-06-09,AAPL,4", "x,GE,1")
+    assert sc("import", "bars.csv", "--label", "open").code == 0
+    assert sc("import", "actions.csv", "--actions").code == 0
+    report = sc("report")
+    line = "1 import of 1 row: 0 revised stored bars, 0 gave way within their import, 0 were"
+    assert line in report.out
+    assert [made["interval"] for made in sc("report", "--json").document["imports"]] == [
+        "splits",
+        "1m",
+    ]
+
+
 def test_options_of_bars_are_refused(sc: Callable[..., Any], place: Path) -> None:
     write(place, "2014-06-09,AAPL,7")
     valued = {

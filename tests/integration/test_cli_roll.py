@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from collections.abc import Callable
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from subprocess import PIPE
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
+from stream_coord.filling import FILLING
 from stream_coord.interval import Interval
 from stream_coord.stores import open_store
 from stream_coord.stores.ledger import open_ledger
@@ -108,10 +111,12 @@ def test_each_evening_one_session_is_sealed(sc: Callable[..., Any], place: Path)
     assert (not_over.code, not_over.err) == (0, "")
     assert contents(place) == before
     # The store's bars end here, and nobody lists symbols that ought to have some.
-    ahead = sc("roll", "--now", f"2013-10-14{EVENING}")
-    assert (ahead.code, ahead.out) == (1, "")
-    for words in ("holds no 1m bars of 2013-10-14", "2013-10-11", "list symbols"):
-        assert words in ahead.err
+    for options in ((), ("--to", "2013-10-15")):
+        ahead = sc("roll", "--json", "--now", f"2013-10-15{EVENING}", *options)
+        assert (ahead.code, ahead.err) == (0, "")
+        assert told(ahead.document) == ("up-to-date", "2013-10-14", "2013-10-14")
+        assert ahead.document["stopped"] == "no-bars"
+    assert contents(place) == before
     listed = sc("roll", "--now", f"2013-10-14{EVENING}", "--json", "--set", 'symbols=["IBM"]')
     assert [row["missing"] for row in listed.document["sealed"]] == [390]
 
@@ -154,12 +159,46 @@ def test_a_dry_run_leaves_every_file_as_it_is(
     assert contents(place) == before
 
 
+@pytest.mark.parametrize("command", ["roll", "fill-gaps"])
+def test_a_dry_run_needs_a_ledger_that_can_be_read_as_it_is(
+    sc: Callable[..., Any], place: Path, command: str
+) -> None:
+    open_ledger("sqlite:///data/ledger.db", place, create=True).close()
+    file = place / "data/ledger.db"
+    with closing(sqlite3.connect(file)) as older, older:
+        older.execute("UPDATE schema_version SET version = 2")
+    older_bytes = file.read_bytes()
+    for image, words in (
+        (older_bytes, "has schema version 2 and must be brought to 3 first\nA call that may write"),
+        (b"not a database at all" * 100, "is no SQLite database"),
+    ):
+        file.write_bytes(image)
+        answer = sc(command, "--dry-run")
+        assert (answer.code, answer.out) == (1, "")
+        assert words in answer.err
+        assert file.read_bytes() == image
+
+
+@pytest.mark.parametrize("command", ["roll", "fill-gaps"])
+def test_who_waits_for_another_says_so(place: Path, command: str) -> None:
+    with open_ledger("sqlite:///data/ledger.db", place, create=True) as ledger:
+        with ledger.alone(FILLING, lambda: None):
+            waiting = subprocess.Popen(
+                [COMMAND, command], cwd=place, stdout=PIPE, stderr=PIPE, text=True
+            )
+            assert waiting.stderr is not None
+            said = next(line for line in waiting.stderr if "waiting" in line or "Error" in line)
+        waiting.communicate(timeout=60)
+    assert "another `sc roll` or `sc fill-gaps` works on this ledger" in said
+    assert waiting.returncode == 0
+
+
 def test_a_source_that_fails_is_heard_of_and_stops_nothing(
     sc: Callable[..., Any], place: Path
 ) -> None:
     source(place, "gone", "sqlite:///nowhere.db")
     answer = sc("roll", "--quiet", "--json")
-    assert answer.code == 0
+    assert answer.code == 1
     (failure,) = answer.document["failures"]
     assert answer.err.splitlines() == [f"Failed: {failure}"]
     assert "nowhere.db" in failure

@@ -155,27 +155,28 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 3), key=keys, state=states)
     def flag_error(self, pick: int, key: str, state: StateRecord) -> None:
         run_id, now = self.run(pick), next(self.clock)
-        if not (self.model.running[run_id] and state.cause):
+        known = self.model.cursors.get(key)
+        there = known is None or known.session == state.session
+        if not (self.model.running[run_id] and state.cause and there):
             with pytest.raises(LedgerError):
                 self.ledger.flag_error(run_id, key, state, now)
             return
         self.ledger.flag_error(run_id, key, state, now)
-        known = self.model.cursors.get(key)
-        session = known.session if known else state.session
         self.model.states[run_id].append(state)
-        self.model.cursors[key] = Cursor(key, session, now, run_id, state.cause)
+        self.model.cursors[key] = Cursor(key, state.session, now, run_id, state.cause)
 
     @rule(pick=st.integers(0, 3), key=keys, state=states)
     def clear_error(self, pick: int, key: str, state: StateRecord) -> None:
         run_id, now = self.run(pick), next(self.clock)
         known = self.model.cursors.get(key)
-        if not self.model.running[run_id] or known is None or known.error is None:
+        there = known is not None and known.error is not None and known.session == state.session
+        if not (self.model.running[run_id] and there):
             with pytest.raises(LedgerError):
                 self.ledger.clear_error(run_id, key, state, now)
             return
         self.ledger.clear_error(run_id, key, state, now)
         self.model.states[run_id].append(state)
-        self.model.cursors[key] = Cursor(key, known.session, now, run_id, None)
+        self.model.cursors[key] = Cursor(key, state.session, now, run_id, None)
 
     @rule(first=st.none() | sessions, last=st.none() | sessions)
     def same_states(self, first: str | None, last: str | None) -> None:

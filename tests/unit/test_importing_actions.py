@@ -174,6 +174,8 @@ def test_a_revision_and_its_contrary_are_both_kept(here: Place) -> None:
         ("1e1", 10.0),
         ("1:3", 1 / 3),
         ("+.5", 0.5),
+        ("1000000:1", 1e6),
+        ("1:1000000", 1e-6),
     ],
 )
 def test_a_ratio_is_new_shares_for_one_old(text: str, ratio: float) -> None:
@@ -204,8 +206,10 @@ def test_a_ratio_is_new_shares_for_one_old(text: str, ratio: float) -> None:
         ("2014-06-09", "A", "1:inf", "not-finite: ratio"),
         ("2014-06-09", "A", "1e400", "not-finite: ratio"),
         pytest.param("2014-06-09", "A", "9" * 5000, "not-finite: ratio", id="5000 digits"),
-        ("2014-06-09", "A", "1e300:1e-300", "not-finite: ratio"),
-        ("2014-06-09", "A", "1e-300:1e300", "not-finite: ratio"),
+        ("2014-06-09", "A", "1e300:1e-300", "out-of-range: the ratio is not within 1e-6 to 1e6"),
+        ("2014-06-09", "A", "1e-320", "out-of-range: the ratio is not within 1e-6 to 1e6"),
+        ("2014-06-09", "A", "1000001", "out-of-range: the ratio is not within 1e-6 to 1e6"),
+        ("2014-06-09", "A", "1:1000001", "out-of-range: the ratio is not within 1e-6 to 1e6"),
         ("2014-06-09", "A", "0", "nonpositive-ratio: ratio <= 0"),
         ("2014-06-09", "A", "7:0", "nonpositive-ratio: ratio <= 0"),
         ("2014-06-09", "A", "-7", "nonpositive-ratio: ratio <= 0"),
@@ -295,6 +299,19 @@ def test_a_file_that_cannot_be_read_fails_alone(here: Place, data: bytes, words:
     assert words in message
     assert here.ledger.splits() == [AAPL]
     assert here.ledger.imports()[0].status == "failed"
+
+
+def test_files_of_one_name_once_it_is_storable_are_told_apart(place: Place) -> None:
+    """A byte that is no UTF-8, and the text that stands for it."""
+    odd, plain = place.root / "n\udcff.csv", place.root / r"n\udcff.csv"
+    for path, ratio in ((odd, "7"), (plain, "2")):
+        path.write_text(f"date,symbol,ratio\n2014-06-09,AAPL,{ratio}\n2014-06-09,AAPL,x\n")
+    summary = place.run(odd, plain)
+    assert [file.path for file in summary.files] == [str(plain), f"{plain}//2"]
+    assert [example.path for example in summary.examples] == [str(plain), f"{plain}//2"]
+    assert place.ledger.rejects()["path"].to_list() == [str(plain), f"{plain}//2"]
+    assert [split.ratio for split in place.ledger.splits()] == [2.0]
+    assert place.run(odd, plain).duplicates == 2
 
 
 def test_bytes_that_are_no_text_are_a_reject(here: Place) -> None:

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import PIPE, Popen, run
 
 import pytest
 
 from stream_coord.compute.quality import GapRow, QualityRow
-from stream_coord.errors import LedgerError
+from stream_coord.errors import LedgerError, LedgerMissingError
 from stream_coord.stores.ledger import (
     Cursor,
     Ledger,
@@ -267,15 +267,16 @@ class TestError:
         ledger.flag_error(run_id, "mine", FAILED, 8)
         assert ledger.cursor("mine") == Cursor("mine", FRIDAY, 8, run_id, "the store is damaged")
 
-    def test_it_may_be_of_a_session_that_the_cursor_is_not_at(
-        self, ledger: Ledger, run_id: int
-    ) -> None:
+    def test_it_is_of_the_session_that_the_cursor_is_at(self, ledger: Ledger, run_id: int) -> None:
         ledger.seal_session(run_id, "mine", of_session(WEDNESDAY), FRIDAY, 7)
-        ledger.flag_error(run_id, "mine", replace(FAILED, session=MONDAY), 8)
+        with pytest.raises(LedgerError, match=f"{MONDAY} is not .* at {FRIDAY} by now"):
+            ledger.flag_error(run_id, "mine", replace(FAILED, session=MONDAY), 8)
+        assert ledger.cursor("mine") == Cursor("mine", FRIDAY, 7, run_id, None)
+        ledger.flag_error(run_id, "mine", FAILED, 8)
+        with pytest.raises(LedgerError, match=f"{MONDAY} is not .* at {FRIDAY} by now"):
+            ledger.clear_error(run_id, "mine", replace(MENDED, session=MONDAY), 9)
         assert ledger.cursor("mine") == Cursor("mine", FRIDAY, 8, run_id, "the store is damaged")
-        assert [row.session for row in ledger.states()] == [MONDAY]
-        ledger.clear_error(run_id, "mine", replace(MENDED, session=MONDAY), 9)
-        assert ledger.cursor("mine") == Cursor("mine", FRIDAY, 9, run_id, None)
+        assert [row.entered for row in ledger.states()] == ["ERROR"]
 
     @pytest.mark.parametrize("cause", [None, ""])
     def test_it_has_a_cause(self, ledger: Ledger, run_id: int, cause: str | None) -> None:
@@ -318,7 +319,7 @@ def test_of_two_processes_one_seals_a_session(ledger: Ledger, url: str) -> None:
     code = """
 import sys
 from pathlib import Path
-from stream_coord.errors import LedgerError
+from stream_coord.errors import LedgerError, LedgerMissingError
 from stream_coord.stores.ledger import QualityRow, SealRecord, open_ledger
 with open_ledger(sys.argv[1], Path("/")) as ledger:
     run = ledger.begin_run(1, sys.argv[2], settings="", config_digest="", calendar="",
@@ -359,3 +360,30 @@ with open_ledger(sys.argv[1], Path("/")) as ledger:
     assert cursor is not None
     assert cursor.session == "2018-11-25"
     assert {len(ledger.seal_quality(seal.id)) for seal in seals} == {50}
+
+
+def test_an_interrupt_while_a_connection_is_let_go_prints_nothing(url: str, tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from stream_coord.stores.ledger import open_ledger
+def interrupted(_):
+    raise KeyboardInterrupt
+ledger = open_ledger(sys.argv[1], Path("/"), create=True)
+ledger.seals()
+dialect = ledger._database.engine.dialect
+dialect.do_close = dialect.do_terminate = interrupted
+try:
+    ledger.close()
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = run([sys.executable, "-c", code, url], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
+
+
+def test_one_that_is_not_there_says_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(LedgerMissingError) as caught:
+        open_ledger("sqlite:///none.db", tmp_path)
+    hint = "`sc import`, `sc replay` or `sc roll` makes one; or correct [ledger] url."
+    assert caught.value.hint == hint

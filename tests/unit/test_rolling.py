@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ from stream_coord.errors import (
     SourceError,
     StoreConflictError,
     StoreCorruptError,
+    StoreError,
+    StoreMissingError,
 )
 from stream_coord.filling import FILLING, Place
 from stream_coord.interval import DAY, MINUTE, Interval
@@ -302,17 +305,37 @@ def test_the_seal_says_what_is_stored_and_what_it_is_worth(world: World) -> None
     (seal,) = world.ledger.seals(world.key)
     assert world.ledger.seal_quality(seal.id) == rows
     assert (seal.open, seal.close, seal.bars) == (opens(0), closes(0), 38)
-    # The session lies in two UTC dates; Monday's date has the begin of Tuesday's session too.
-    versions = world.store.versions(ONE, day(-1), day(0)).rows()
-    assert len(versions) == 4
+    checksums = {"A": flat_checksum(WHOLE), "B": flat_checksum(without(3, 15))}
+    assert world.ledger.seal_checksums(seal.id) == checksums
+    text = "A {A}\nB {B}\n".format(**checksums)
+    assert seal.data_version == xxh3_128_hexdigest(text.encode())
 
-    def hashed(*symbols: str) -> str:
-        chosen = [row for row in versions if row[1] in symbols]
-        text = "".join(f"{at} {symbol} {checksum}\n" for at, symbol, _, checksum in chosen)
-        return xxh3_128_hexdigest(text.encode())
 
-    assert world.ledger.seal_checksums(seal.id) == {"A": hashed("A"), "B": hashed("B")}
-    assert seal.data_version == hashed("A", "B")
+def flat_checksum(minutes: Sequence[int], price: float = 10.0) -> str:
+    """Return the checksum of flat bars of Monday: the starts, then five columns of values."""
+    starts = struct.pack(f"<{len(minutes)}q", *(opens(0) + at * MINUTE for at in minutes))
+    return xxh3_128_hexdigest(starts + struct.pack("<d", price) * 5 * len(minutes))
+
+
+def seal_of_monday(world: World, now: int) -> tuple[str, dict[str, str]]:
+    """Roll with a ledger that knows nothing, and return what it has of Monday."""
+    with open_ledger(f"sqlite:///ledger-{now}.db", world.folder, create=True) as ledger:
+        roll(world.place, ledger, FixedClock(now))
+        (seal,) = ledger.seals()
+        assert seal.session == str(day(0))
+        return seal.data_version, ledger.seal_checksums(seal.id)
+
+
+def test_the_seal_is_of_the_session_and_not_of_the_dates_that_it_lies_in(world: World) -> None:
+    """Sunday's and Monday's date hold Monday's session, and bars before and after it."""
+    at_once = seal_of_monday(world, closes(0))
+    world.store.write(ONE, bars("A", 0, [-700, -1, MINUTES, 700]))
+    world.store.write(ONE, bars("A", 1, [0], 11.0))
+    assert seal_of_monday(world, closes(1)) == at_once
+    world.store.write(ONE, bars("A", 0, [0], 11.0))
+    version, checksums = seal_of_monday(world, closes(2))
+    assert version != at_once[0]
+    assert [checksums[symbol] == at_once[1][symbol] for symbol in "AB"] == [False, True]
 
 
 def test_the_last_pass_fills_what_the_sources_have(world: World) -> None:
@@ -401,20 +424,50 @@ def test_unlisted_symbols_are_sealed_from_their_first_bar_to_their_last(world: W
     assert [row.symbol for row in done.sealed] == ["A", "B", "A", "B", "C", "A", "B"]
 
 
-def test_nothing_is_sealed_that_nobody_has_bars_of(world: World) -> None:
+def test_where_the_bars_end_it_stops_and_changes_nothing(world: World) -> None:
     done = world.roll(closes(8), to=7)
     assert (done.status, done.stopped, done.current.date) == ("rolled", "no-bars", day(4))
-    with pytest.raises(NoBarsError, match="no 1m bars of 2018-11-23 to 2018-11-23") as error:
-        world.roll(closes(8))
-    assert "list symbols" in str(error.value.hint)
-    assert world.current() == day(4)
-    # Others' bars of a later session do not help; once A has some, it lacks those before.
-    world.store.write(ONE, bars("NEW", 7, WHOLE))
-    with pytest.raises(NoBarsError, match="no 1m bars of 2018-11-23 to 2018-11-23"):
-        world.roll(closes(8), to=8)
+    before = world.everything()
+    for to in (None, 7, 8):
+        for options in ({}, {"dry_run": True}):
+            done = world.roll(closes(8), to, **options)
+            assert (done.status, done.stopped, done.run) == ("up-to-date", "no-bars", None)
+            assert (done.current.date, done.sessions) == (day(4), [])
+    assert world.everything() == before
+    # Once A has bars of a later session, it lacks those before.
     world.store.write(ONE, bars("A", 7, WHOLE))
     done = world.roll(closes(8), to=8)
-    assert [(row.symbol, row.present) for row in done.sealed] == [("A", 0), ("A", 20), ("NEW", 20)]
+    assert [(row.symbol, row.present) for row in done.sealed] == [("A", 0), ("A", 20)]
+
+
+@pytest.mark.parametrize("to", [None, 8])
+def test_a_session_that_nobody_has_bars_of_is_sealed_without_rows_if_there_are_later_ones(
+    world: World, to: int | None
+) -> None:
+    world.roll(closes(8), to=4)
+    world.store.write(ONE, bars("NEW", 7, WHOLE))
+    source = world.source = Source(bars("A", 4, WHOLE))
+    done = world.roll(closes(8), to)
+    assert (done.status, done.stopped) == ("rolled", None)
+    assert done.sessions == [day(n) for n in ((4, 7) if to else (4,))]
+    assert [row.symbol for row in done.sealed] == (["NEW"] if to else [])
+    assert source.asked == 0
+    seal = world.ledger.seals()[3]
+    assert (seal.session, seal.bars) == ("2018-11-23", 0)
+    assert world.ledger.seal_checksums(seal.id) == {}
+
+
+def test_an_error_is_cleared_where_there_are_no_bars(world: World) -> None:
+    world.roll(closes(8), to=4)
+    run = world.ledger.begin_run(0, "roll", **SETUP)
+    flagged = StateRecord(str(day(4)), 0, "ENDED", "ERROR", "a bad day")
+    world.ledger.flag_error(run, world.key, flagged, 0)
+    done = world.roll(closes(8), clear_error=True)
+    assert (done.status, done.cleared, done.run) == ("up-to-date", "a bad day", run + 1)
+    cursor = world.ledger.cursor(world.key)
+    assert cursor is not None
+    assert (cursor.session, cursor.error) == (str(day(4)), None)
+    assert world.ledger.runs()[0].status == "done"
 
 
 def test_an_empty_store_has_no_current_session(tmp_path: Path, calendar: Calendar) -> None:
@@ -508,18 +561,51 @@ def test_no_secret_is_in_the_cause_of_an_error(
     assert "hush" not in "".join(world.everything())
 
 
-def test_a_store_that_others_write_is_not_in_error(
+@pytest.mark.parametrize("kind", [StoreError, StoreConflictError, StoreMissingError])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_store_that_fails_is_no_state_of_the_session(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: type[StoreError], begun: bool
+) -> None:
+    if begun:
+        world.roll(closes(0))
+    cursor = world.ledger.cursor(world.key)
+    read = type(world.store).read_versioned
+
+    def lost(
+        store: BarStore, interval: Interval, symbols: Sequence[str], start: int, end: int
+    ) -> object:
+        if end == closes(begun):
+            raise kind("it has lost its connection", "Look at the server.")
+        return read(store, interval, symbols, start, end)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.store), "read_versioned", lost)
+        with pytest.raises(kind, match="it has lost its connection\nLook at the server"):
+            world.roll(closes(2))
+    assert world.ledger.cursor(world.key) == cursor
+    assert world.ledger.states() == []
+    run = world.ledger.runs()[0]
+    assert (run.status, run.error) == ("failed", f"{kind.__name__}: it has lost its connection")
+    assert world.roll(closes(2)).sessions == [day(begun)]
+
+
+def test_damage_that_shows_before_a_bar_is_read_is_an_error_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def overtaken(*_: object) -> None:
-        raise StoreConflictError("others were quicker")
+    world.roll(closes(0))
 
-    monkeypatch.setattr(rolling, "fill_gaps", overtaken)
-    with pytest.raises(StoreConflictError, match="others were quicker"):
-        world.roll(closes(0))
-    assert world.current() is None
-    assert [run.status for run in world.ledger.runs()] == ["failed"]
-    monkeypatch.undo()
+    def broken(*_: object) -> None:
+        raise StoreCorruptError("a bad catalogue")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.store), "spans", broken)
+        done = world.roll(closes(1))
+    assert (done.status, done.cause, done.run) == ("error", "a bad catalogue", 2)
+    assert [(run.id, run.status) for run in world.ledger.runs()] == [(2, "failed"), (1, "done")]
+    cursor = world.ledger.cursor(world.key)
+    assert cursor is not None
+    assert (cursor.session, cursor.error) == (str(day(1)), "a bad catalogue")
+    assert world.roll(closes(1), clear_error=True).status == "rolled"
 
 
 def test_a_ledger_that_fails_meanwhile_shows_what_is_wrong_with_the_store(
@@ -533,6 +619,7 @@ def test_a_ledger_that_fails_meanwhile_shows_what_is_wrong_with_the_store(
     monkeypatch.setattr(type(world.ledger), "flag_error", full)
     with pytest.raises(StoreCorruptError):
         world.roll(closes(0))
+    assert [run.status for run in world.ledger.runs()] == ["failed"]
 
 
 def test_an_interrupt_leaves_whole_sessions(world: World) -> None:
@@ -598,15 +685,20 @@ def told(done: Rolling, calendar: Calendar) -> list[str]:
 
 def test_people_are_told_where_the_cursor_stays(world: World) -> None:
     calendar = world.place.calendar
-    begins = "it begins 2018-11-18 23:50:00+00:00."
+    opening = "2018-11-18 23:50:00+00:00."
     assert told(world.roll(opens(0) - 1), calendar) == [
-        f"Up to date: session 2018-11-19 has not begun, {begins}"
+        f"Up to date: session 2018-11-19 has not begun, it begins {opening}"
     ]
     assert told(world.roll(closes(0), to=0), calendar) == [
-        f"Up to date: the current session is 2018-11-19, {begins}"
+        f"Up to date: the current session is 2018-11-19, it began {opening}"
     ]
     assert told(world.roll(opens(0)), calendar) == [
         "Session 2018-11-19 is not over: it ends 2018-11-19 00:10:00+00:00. Nothing was sealed."
+    ]
+    world.roll(closes(8), to=4)
+    assert told(world.roll(closes(8)), calendar) == [
+        "Up to date: session 2018-11-23 is over, but the store's bars end before it. Nothing was "
+        "sealed: import more, then run `sc roll` again."
     ]
 
 
@@ -616,7 +708,7 @@ def test_people_are_told_where_the_cursor_stays(world: World) -> None:
         (closes(0), 1, "2018-11-20; it begins 2018-11-19 23:50:00+00:00."),
         (closes(1), 1, "2018-11-20; it is over too: run `sc roll` again, or with --to DATE, to"),
         (opens(1), 2, "2018-11-20; it is not over, it ends 2018-11-20 00:10:00+00:00."),
-        (closes(8), 7, "2018-11-23; the store holds no bars of it yet."),
+        (closes(8), 7, "2018-11-23; the store's bars end before it: import more."),
     ],
 )
 def test_people_are_told_what_is_next(world: World, now: int, to: int, last: str) -> None:
@@ -635,6 +727,8 @@ def test_people_are_told_what_the_last_pass_did(world: World) -> None:
         "It would fill 1 of 2 missing minutes: 1 from s.",
         "Left: 1 without a trade.",
         "",
+        "As it is stored now:",
+        "",
         "1 of 2 symbol-sessions complete; the others, worst first:",
         "Symbol  Session     Expected  Present  Missing  Quality %  Coverage %",
         "B       2018-11-19        20       18        2      90.00       90.00",
@@ -644,7 +738,7 @@ def test_people_are_told_what_the_last_pass_did(world: World) -> None:
     lines = told(world.roll(closes(0)), world.place.calendar)
     assert lines[1:3] == ["Filled 1 of 2 missing minutes: 1 from s.", "Left: 1 without a trade."]
     lines = told(world.roll(closes(1)), world.place.calendar)
-    assert lines[1:4] == ["No minute is missing in them.", "", "2 of 2 symbol-sessions complete."]
+    assert lines[1:4] == ["No minute is missing.", "", "2 of 2 symbol-sessions complete."]
 
 
 def test_people_are_told_which_session_is_in_error(world: World) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -146,11 +148,17 @@ class Database:
         return no_such(self.subject, self.name, self.error)
 
 
+@cache
+def quiet_pool() -> None:
+    """Keep SQLAlchemy's pool from printing, unless logging is set up: our errors say it all."""
+    logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
+
+
 def no_such(
     subject: Subject, name: str, error: type[LedgerError | StoreError]
 ) -> LedgerError | StoreError:
     """Return the error that says that there is no ledger or store, and how to get one."""
-    makers = {"ledger": "`sc import` or `sc replay`", "store": "`sc import`"}
+    makers = {"ledger": "`sc import`, `sc replay` or `sc roll`", "store": "`sc import`"}
     missing = StoreMissingError if issubclass(error, StoreError) else LedgerMissingError
     return missing(
         f"there is no {subject} at {name}",

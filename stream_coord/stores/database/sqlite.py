@@ -15,6 +15,7 @@ from stream_coord.stores.database.base import (
     Reason,
     Subject,
     no_such,
+    quiet_pool,
 )
 from stream_coord.stores.database.text import storable
 
@@ -112,6 +113,7 @@ def sqlite_engine(path: Path, *, create: bool) -> sa.Engine:
         poolclass=sa.QueuePool,
         hide_parameters=True,
     )
+    quiet_pool()  # Ctrl-C while it lets go of a connection would be a traceback
     sa.event.listen(engine, "begin", _begin)
     sa.event.listen(engine, "invalidate", _roll_back)
     return engine

@@ -36,15 +36,16 @@ class Schema:
     migrations: Mapping[int, Callable[[sa.Connection], None]] = field(default_factory=dict)
 
 
-def prepare(database: Database, schema: Schema, *, create: bool) -> None:
+def prepare(database: Database, schema: Schema, *, create: bool, migrate: bool = True) -> None:
     """Make sure that a database holds the tables of `schema`, at its version.
 
     Older ones are migrated in one transaction. With `create`, a database that holds none of the
     tables gets them; several processes may do so at once.
 
     Raises:
-        StreamCoordError: the database's own error: it holds no such tables, newer ones, or
-            tables of another program or shape under our names.
+        StreamCoordError: the database's own error: it holds no such tables, newer ones, older ones
+            though there is to be no migration, or tables of another program or shape under our
+            names.
     """
     with database.reading() as connection:
         found = _version(connection, database, schema)
@@ -52,6 +53,12 @@ def prepare(database: Database, schema: Schema, *, create: bool) -> None:
         return
     if found is None and not create:
         raise database.absent()
+    if found is not None and not migrate:
+        raise database.error(
+            f"the {database.subject} {database.name} has schema version {found} and must be "
+            f"brought to {schema.version} first",
+            "A call that may write brings it up to date: one without --dry-run.",
+        )
     try:
         with database.writing() as connection:
             _bring_up_to_date(connection, database, schema)

@@ -72,7 +72,7 @@ class Ledger(ImportLedger, RunLedger, GapLedger, SessionLedger, SplitLedger):
     """
 
 
-def open_ledger(url: str, root: Path, *, create: bool = False) -> Ledger:
+def open_ledger(url: str, root: Path, *, create: bool = False, migrate: bool = True) -> Ledger:
     """Open a ledger; an older one is brought up to date, if it can be written.
 
     A ledger in a read-only folder can be read.
@@ -82,15 +82,17 @@ def open_ledger(url: str, root: Path, *, create: bool = False) -> Ledger:
             ``postgresql+psycopg://user:password@host:port/database`` (see `open_database`).
         root: What a relative path is relative to.
         create: Make the ledger where there is none, in SQLite with its file and folders.
+        migrate: Bring an older ledger up to date; False: change nothing, and refuse it.
 
     Raises:
         ConfigError: `url` is no such address.
-        LedgerError: there is no ledger, it cannot be opened, it is of a newer version, or what
-            is there is something else.
+        LedgerMissingError: there is no ledger.
+        LedgerError: it cannot be opened, it is of a newer version, or of an older one that is not
+            to be changed, or what is there is something else.
     """
     database = open_database(url, root, create=create, subject="ledger", error=LedgerError)
     try:
-        prepare(database, ledger_schema(), create=create)
+        prepare(database, ledger_schema(), create=create, migrate=migrate)
     except BaseException:
         database.close()
         raise

@@ -84,7 +84,7 @@ class SealedSession:
         open: UTC microseconds.
         close: UTC microseconds.
         bars: Base bars that the store holds of it.
-        data_version: What the stored bars were, as one hash.
+        data_version: Hash of the checksums of all symbols: of this session's bars, and no others.
     """
 
     session: str
@@ -100,8 +100,8 @@ class SealRecord(SealedSession):
 
     Attributes:
         quality: Rows of this session, each symbol once at most.
-        checksums: By symbol, one hash of the versions of its stored bars. A symbol of `quality`
-            that is not here has none, which is the same as ``""``.
+        checksums: By symbol, the checksum of its bars of this session, as a store has one of a
+            date's. A symbol of `quality` that is not here has none, the same as ``""``.
     """
 
     quality: Sequence[QualityRow]
@@ -205,7 +205,9 @@ class SessionLedger(LedgerBase):
         values |= {"key": key, "run_id": run_id, "at": now}
         with self._writing() as connection:
             running(connection, t.runs, run_id)
-            _check_cursor(_cursor(connection, key), seal.session)
+            known = _cursor(connection, key)
+            _check_place(known, seal.session)
+            _check_sound(known)
             connection.execute(t.seals.delete().where(*own))  # and its rows with it
             id_ = insert_row(connection, t.seals, values)
             for row in rows:
@@ -217,22 +219,24 @@ class SessionLedger(LedgerBase):
     def flag_error(self, run_id: int, key: str, state: StateRecord, now: int) -> None:
         """Record that a session is in error, and its cause with the cursor.
 
-        The cursor stays where it is; where there is none yet, it is made at `state.session`.
+        The cursor is at that session; where there is none yet, it is made there.
 
         Args:
             run_id: A running run.
             key: Whose cursor it is.
             state: The change to the state of error; it has a cause.
             now: UTC microseconds.
+
+        Raises:
+            LedgerError: the cursor is at another session.
         """
         if not state.cause:
             raise LedgerError(f"the error of session {state.session} has no cause")
         with self._writing() as connection:
             running(connection, tables().runs, run_id)
-            known = _cursor(connection, key)
-            session = state.session if known is None else known.session
+            _check_place(_cursor(connection, key), state.session)
             add_states(connection, run_id, [state])
-            _put_cursor(connection, Cursor(key, session, now, run_id, state.cause))
+            _put_cursor(connection, Cursor(key, state.session, now, run_id, state.cause))
 
     def clear_error(self, run_id: int, key: str, state: StateRecord, now: int) -> None:
         """Record that a session is in error no more, and take the cause off the cursor.
@@ -244,15 +248,17 @@ class SessionLedger(LedgerBase):
             now: UTC microseconds.
 
         Raises:
-            LedgerError: there is no such cursor, or no error to clear.
+            LedgerError: there is no such cursor, it is at another session, or there is no error
+                to clear.
         """
         with self._writing() as connection:
             running(connection, tables().runs, run_id)
             known = _cursor(connection, key)
             if known is None or known.error is None:
                 raise LedgerError(f"there is no error of session {state.session} to clear")
+            _check_place(known, state.session)
             add_states(connection, run_id, [state])
-            _put_cursor(connection, Cursor(key, known.session, now, run_id))
+            _put_cursor(connection, Cursor(key, state.session, now, run_id))
 
     def seals(self, key: str | None = None) -> list[SealRow]:
         """Return the sealed sessions, by key and date; of one key, or None for all."""
@@ -306,18 +312,19 @@ def _seal_rows(seal: SealRecord) -> list[dict[str, object]]:
     return [{**row, "checksum": seal.checksums.get(str(row["symbol"]), "")} for row in rows]
 
 
-def _check_cursor(cursor: Cursor | None, session: str) -> None:
-    """Refuse to seal `session` unless the cursor is at it, or is not there yet."""
-    if cursor is None:
-        return
-    if cursor.session != session:
+def _check_place(cursor: Cursor | None, session: str) -> None:
+    """Refuse what is about `session` unless the cursor is at it, or is not there yet."""
+    if cursor is not None and cursor.session != session:
         raise LedgerError(
             f"session {session} is not the current one: the ledger is at {cursor.session} by now",
             "Another process may have moved on; run it again to go on from there.",
         )
-    if cursor.error is not None:
+
+
+def _check_sound(cursor: Cursor | None) -> None:
+    if cursor is not None and cursor.error is not None:
         raise LedgerError(
-            f"session {session} is in error: {cursor.error}",
+            f"session {cursor.session} is in error: {cursor.error}",
             "Mend the cause, then clear the error.",
         )
 
