@@ -269,11 +269,13 @@ def _placed(groups: pl.DataFrame) -> pl.DataFrame:
 
 def _in_order(bars: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
     """Return the groups' rows of `bars` as a bar frame."""
+    import numpy as np
     import polars as pl
 
     position, rows = pl.col("position"), pl.col("rows")
     ordered = placed.sort("symbol", "date")
-    symbols = ordered.select(pl.col("symbol").repeat_by("rows")).explode("symbol")["symbol"]
+    # A fourth of what repeating the texts themselves takes.
+    symbols = ordered["symbol"].gather(np.repeat(np.arange(len(ordered)), ordered["rows"]))
     in_place = ordered.select((position == rows.cum_sum() - rows).all()).item()
     if in_place and bars.height == len(symbols):  # one file a date, all of it asked for: the rule
         return bars.insert_column(0, symbols)
