@@ -187,10 +187,10 @@ class Block:
             symbols: Its rows, sorted by code point.
             slots: Its slots.
             writes: Counts the writes.
-            most_sessions: If given, there is room for windows of so many sessions that follow.
+            most_sessions: If more than one, there is room for windows of so many that follow.
         """
         counted, rows = slots.n_expected is not None, len(symbols)
-        if most_sessions:
+        if most_sessions > 1:
             sessions = max(most_sessions, len(slots.sessions))
             memory = Sliding.roomy(rows, sessions, slots.longest, counted=counted)
         else:
@@ -228,6 +228,11 @@ class Block:
             _memory=memory,
             _offset=offset,
         )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is memory for sessions that follow."""
+        return self._memory is not None and self._memory.width > len(self.starts)
 
     @property
     def planes(self) -> Planes:

@@ -253,7 +253,9 @@ class SessionData(SessionReads):
             )
 
     def _empty(self, symbols: Sequence[str], session: Session) -> Series:
-        return Series.empty(symbols, [session], self._interval, self.derived, self._trailing)
+        # Without room for what follows, which mostly is other bars: a roll makes it.
+        base = Block.empty(symbols, [session], self._interval)
+        return Series(base, self.derived, self._trailing)
 
     def _check(self, session: Session, series: Series) -> None:
         base = series.base

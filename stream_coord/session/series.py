@@ -169,7 +169,8 @@ class Series:
             kept = self.trailing.of(interval, base.interval)
             sessions = (*self._before, *base.sessions) if kept else base.sessions
             slots, self._buckets[interval] = _derived_slots(sessions, interval, base)
-            block = Block.of(base.symbols, slots, base.writes, kept + 1)
+            room = kept + 1 if base.has_room else 0
+            block = Block.of(base.symbols, slots, base.writes, room)
             self._derive(block, 0)
             self.derived = dict(sorted({**self.derived, interval: block}.items()))
         return self.derived[interval]

@@ -65,7 +65,7 @@ class Planes(NamedTuple):
 
 
 class Sliding:
-    """The memory; what no window has entered yet costs nothing.
+    """The memory.
 
     Args:
         rows: How many symbols, S.
