@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from stream_coord.compute.quality import QualityRow
+    from stream_coord.opening import Plan
     from stream_coord.render.report import Report
 
 _METRICS = ("coverage", "quality")
@@ -65,7 +66,7 @@ def report(
     _check_threshold(fail_under, metric)
     dates = optional_date(first), optional_date(last)
     with Shell.open(config, sets, json, quiet, now, symbols_setting(symbols)) as shell:
-        plan = shell.plan(dates[0], dates[1] or _newest_sealed(shell, dates[0]))
+        plan = _plan(shell, *dates)
         found = Report(plan.calendar, plan.sessions, plan.universe.symbols)
         _read_history(found, shell)
         with shell.out.progress("Reading") as advance:
@@ -90,20 +91,18 @@ def _read_history(found: Report, shell: Shell) -> None:
         shell.out.note(f"{message}: imports, runs and what is known of gaps are left out.")
 
 
-def _newest_sealed(shell: Shell, first: date | None) -> date | None:
-    """Return the last session to report on if one was sealed without any bar after all bars."""
-    from stream_coord.opening import calendar_of, newest_sealed, store_of
-    from stream_coord.planning import stored_sessions
+def _plan(shell: Shell, first: date | None, last: date | None) -> Plan:
+    """Choose the sessions; without a last one up to the newest that is stored, or sealed."""
+    from stream_coord.opening import newest_sealed
 
+    plan = shell.plan(first, last)
+    if last is not None:
+        return plan
     try:
         sealed = newest_sealed(shell.config)
     except LedgerError:  # told when its history is read
-        return None
-    if sealed is None or (first is not None and sealed < first):
-        return None
-    interval = shell.config.base_interval
-    stored = stored_sessions(calendar_of(shell.config), store_of(shell.config), interval)
-    return sealed if stored and stored[-1].date < sealed else None
+        return plan
+    return shell.plan(first, sealed) if sealed and sealed > plan.sessions[-1].date else plan
 
 
 def _check_threshold(fail_under: float | None, metric: str) -> None:
