@@ -18,7 +18,7 @@ PACKAGE = Path(stream_coord.__file__).parent
 
 HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # floor: its modules and packages; the floors below that it may import
-    "base": (("", "ahead", "errors", "interval", "clock", "bars", "pace", "spool"), ()),
+    "base": (("", "ahead", "errors", "interval", "clock", "bars", "files", "pace", "spool"), ()),
     "config": (
         ("config",),
         ("base",),
@@ -34,9 +34,13 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("base", "calendars", "compute", "stores", "sources", "session"),
     ),
     "strategy": (("strategy", "delivery", "stream"), ("base", "compute", "session", "upkeep")),
+    "loading": (
+        ("history", "loading", "planning"),
+        ("base", "calendars", "compute", "stores", "session"),
+    ),
     "coordinator": (
-        ("history", "loading", "planning", "moment", "monitor", "coordinator"),
-        ("base", "calendars", "compute", "stores", "session", "upkeep", "strategy"),
+        ("moment", "monitor", "coordinator"),
+        ("base", "calendars", "compute", "stores", "session", "upkeep", "strategy", "loading"),
     ),
     "demo": (("demo",), ("base", "calendars")),
     "jobs": (
@@ -61,13 +65,24 @@ HOUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "session",
             "upkeep",
             "strategy",
+            "loading",
             "coordinator",
             "demo",
         ),
     ),
     "render": (
         ("render",),
-        ("base", "calendars", "compute", "stores", "session", "upkeep", "coordinator", "jobs"),
+        (
+            "base",
+            "calendars",
+            "compute",
+            "stores",
+            "session",
+            "upkeep",
+            "loading",
+            "coordinator",
+            "jobs",
+        ),
     ),
     "cli": (
         ("cli",),

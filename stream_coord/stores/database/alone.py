@@ -6,12 +6,11 @@ its folder, so that no file is left behind; of a PostgreSQL database an advisory
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from time import sleep
 
+from stream_coord.files import folder_right
 from stream_coord.stores.database.base import Database
 
 _POLL_SECONDS = 0.2
@@ -30,33 +29,16 @@ def alone(database: Database, work: str, on_wait: Callable[[], None]) -> Iterato
         StreamCoordError: the database's own error: it cannot be reached.
     """
     path = database.path
-    with _on_folder(path) if path is not None else _on_server(database, work) as take:
+    with (
+        folder_right(path.resolve().parent)
+        if path is not None
+        else _on_server(database, work) as take
+    ):
         if not take():
             on_wait()
             while not take():
                 sleep(_POLL_SECONDS)
         yield
-
-
-@contextmanager
-def _on_folder(path: Path) -> Iterator[Callable[[], bool]]:
-    import fcntl
-
-    folder = os.open(path.resolve().parent, os.O_RDONLY)
-
-    def take() -> bool:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a file system without such locks: nobody can be told to wait
-            return True
-        return True
-
-    try:
-        yield take
-    finally:
-        os.close(folder)
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from stream_coord.bars import FIELDS, empty_frame
 from stream_coord.errors import StoreCorruptError, StoreError
+from stream_coord.files import new_file, sync_path
 from stream_coord.stores.base import content_checksum
 from stream_coord.stores.delta.manifest import (
     MANIFEST_KEY,
@@ -294,29 +295,6 @@ def cut_into_files(groups: pl.DataFrame) -> list[pl.DataFrame]:
 def is_local(root: str) -> bool:
     """Whether `root` is a directory here and not the URL of a bucket."""
     return "://" not in root
-
-
-@contextmanager
-def new_file(target: Path) -> Iterator[BinaryIO]:
-    """Open a stream whose bytes become the file `target`, in one step, when the body is done."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{token_hex(8)}")
-    try:
-        with beside.open("xb") as stream:
-            yield stream
-        beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def sync_path(path: Path) -> None:
-    """Make a file's bytes, or a directory's entries, survive a power loss."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_local(target: Path, content: memoryview) -> None:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from stream_coord.bars import FIELDS
 from stream_coord.clock import Clock, from_micros
 from stream_coord.errors import StoreCorruptError, StoreError, StoreMissingError
-from stream_coord.stores.delta.files import BarFile, is_local, new_file, sync_path
+from stream_coord.files import new_file, sync_path
+from stream_coord.stores.delta.files import BarFile, is_local
 from stream_coord.stores.library_errors import library_errors_as
 
 if TYPE_CHECKING:
